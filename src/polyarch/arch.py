@@ -72,30 +72,70 @@ class Platform:
 # architecture, variant, uname, triplet, debian, EM_*, class, byteorder, qemu, loader
 _TABLE: tuple[Arch, ...] = (
     Arch("amd64", "", "x86_64", "x86_64-linux-gnu", "amd64", 62, 64, "little", "x86_64", "/lib64/ld-linux-x86-64.so.2"),
-    Arch("arm64", "", "aarch64", "aarch64-linux-gnu", "arm64", 183, 64, "little", "aarch64", "/lib/ld-linux-aarch64.so.1"),
+    Arch(
+        "arm64", "", "aarch64", "aarch64-linux-gnu", "arm64", 183, 64, "little", "aarch64", "/lib/ld-linux-aarch64.so.1"
+    ),
     Arch("s390x", "", "s390x", "s390x-linux-gnu", "s390x", 22, 64, "big", "s390x", "/lib/ld64.so.1"),
     Arch("ppc64le", "", "ppc64le", "powerpc64le-linux-gnu", "ppc64el", 21, 64, "little", "ppc64le", "/lib64/ld64.so.2"),
-    Arch("riscv64", "", "riscv64", "riscv64-linux-gnu", "riscv64", 243, 64, "little", "riscv64",
-         "/lib/ld-linux-riscv64-lp64d.so.1"),
+    Arch(
+        "riscv64",
+        "",
+        "riscv64",
+        "riscv64-linux-gnu",
+        "riscv64",
+        243,
+        64,
+        "little",
+        "riscv64",
+        "/lib/ld-linux-riscv64-lp64d.so.1",
+    ),
     Arch("arm", "v7", "armv7l", "arm-linux-gnueabihf", "armhf", 40, 32, "little", "arm", "/lib/ld-linux-armhf.so.3"),
     Arch("arm", "v6", "armv6l", "arm-linux-gnueabihf", "armhf", 40, 32, "little", "arm", "/lib/ld-linux-armhf.so.3"),
     Arch("arm", "v5", "armv5tel", "arm-linux-gnueabi", "armel", 40, 32, "little", "arm", "/lib/ld-linux.so.3"),
     Arch("386", "", "i686", "i386-linux-gnu", "i386", 3, 32, "little", "i386", "/lib/ld-linux.so.2"),
-    Arch("mips64le", "", "mips64", "mips64el-linux-gnuabi64", "mips64el", 8, 64, "little", "mips64el", "/lib64/ld.so.1"),
-    Arch("loong64", "", "loongarch64", "loongarch64-linux-gnu", "loong64", 258, 64, "little", "loongarch64",
-         "/lib64/ld-linux-loongarch-lp64d.so.1"),
+    Arch(
+        "mips64le", "", "mips64", "mips64el-linux-gnuabi64", "mips64el", 8, 64, "little", "mips64el", "/lib64/ld.so.1"
+    ),
+    Arch(
+        "loong64",
+        "",
+        "loongarch64",
+        "loongarch64-linux-gnu",
+        "loong64",
+        258,
+        64,
+        "little",
+        "loongarch64",
+        "/lib64/ld-linux-loongarch-lp64d.so.1",
+    ),
 )
 
 ARCHES: dict[Platform, Arch] = {arch.platform: arch for arch in _TABLE}
 
 # What people write -> what the OCI calls it (containerd's `platforms/database.go`).
 _SYNONYMS = {
-    "x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armhf": "arm/v7",
-    "armv7l": "arm/v7", "armel": "arm/v6", "powerpc64le": "ppc64le", "ppc64el": "ppc64le", "mips64el": "mips64le",
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "aarch64": "arm64",
+    "i386": "386",
+    "i686": "386",
+    "armhf": "arm/v7",
+    "armv7l": "arm/v7",
+    "armel": "arm/v6",
+    "powerpc64le": "ppc64le",
+    "ppc64el": "ppc64le",
+    "mips64el": "mips64le",
     "loongarch64": "loong64",
 }
-_DEFAULT_VARIANTS = {("amd64", "v1"): "", ("arm64", "v8"): "", ("arm64", "8"): "", ("arm", ""): "v7",
-                     ("arm", "7"): "v7", ("arm", "6"): "v6", ("arm", "5"): "v5"}
+_DEFAULT_VARIANTS = {
+    ("amd64", "v1"): "",
+    ("arm64", "v8"): "",
+    ("arm64", "8"): "",
+    ("arm", ""): "v7",
+    ("arm", "7"): "v7",
+    ("arm", "6"): "v6",
+    ("arm", "5"): "v5",
+}
 
 
 def parse_platform(text: str) -> Platform:

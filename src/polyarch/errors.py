@@ -52,7 +52,7 @@ class ProofError(PolyarchError):
 
 
 class HostError(PolyarchError):
-    """This machine lacks a tool, a kernel feature or a right that the work needs."""
+    """The machine lacks a tool, a kernel feature or a right that the work needs."""
 
     exit_code = 4
 

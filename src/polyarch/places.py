@@ -25,7 +25,7 @@ def store() -> Path:
 
 
 def storage() -> Path:
-    """buildah's graph root: step caches and working containers."""
+    """Buildah's graph root: step caches and working containers."""
     return home() / "storage"
 
 

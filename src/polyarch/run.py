@@ -160,7 +160,9 @@ async def stream(
     return result
 
 
-def spawn(argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+def spawn(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     """Start a process that lives on beside this one, talking over pipes; the caller ends it.
 
     It is put into its own session, so that a Ctrl-C at the terminal reaches polyarch and not it.

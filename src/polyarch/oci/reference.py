@@ -10,7 +10,8 @@ from typing import Literal
 from polyarch.errors import InputError
 
 DEFAULT_REGISTRY = "docker.io"
-_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
@@ -82,7 +83,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def parse_location(text: str) -> Location:
-    """Read `docker://NAME`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `containers-storage:NAME`, a JSON file or a NAME.
+    """Read `docker://NAME`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `containers-storage:NAME`, a JSON file or NAME.
 
     Raises `InputError`.
     """
@@ -115,4 +116,6 @@ def _split_host(name: str) -> tuple[str, str]:
 
 
 def _bad(text: str, why: str) -> InputError:
-    return InputError(f"{text!r} is not an image reference", detail=why, hint="for example registry.example/team/app:1.0")
+    return InputError(
+        f"{text!r} is not an image reference", detail=why, hint="for example registry.example/team/app:1.0"
+    )
