@@ -1,0 +1,1 @@
+"""How this machine executes programs of other architectures: emulators and the handlers that call them."""
