@@ -1,0 +1,170 @@
+"""Base images out of Debian's packages (mmdebstrap(1)), for places that reach no registry.
+
+One root per platform, built side by side in polyarch's own namespace (a foreign one by its emulator), each kept under
+the hash of what it was made of, and all together one index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from polyarch import places, run
+from polyarch.arch import ARCHES, Platform
+from polyarch.emulation.namespace import Namespace
+from polyarch.errors import InputError
+from polyarch.oci import layers
+from polyarch.oci.layout import Layout
+from polyarch.oci.model import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Document,
+    Index,
+    Manifest,
+    PlatformField,
+    document,
+)
+from polyarch.report import Event, Sink
+
+_SUITE = re.compile(r"debian:(?P<suite>[a-z][a-z0-9-]*)")
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_RECIPE = 1  # raised when what is made of the same wish changes
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What goes into one root: Debian suite, extra packages, archive (the archive's own default when empty)."""
+
+    suite: str
+    include: tuple[str, ...] = ()
+    mirror: str = ""
+    epoch: str = ""
+
+    def key(self, platform: Platform) -> str:
+        """The hash that a root made of this is kept under."""
+        said = json.dumps([_RECIPE, str(platform), asdict(self)], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+
+def parse_wish(name: str, include: Sequence[str] = (), mirror: str = "") -> Wish:
+    """Read `debian:SUITE`. Raises `InputError` for any other distribution."""
+    found = _SUITE.fullmatch(name)
+    if found is None:
+        raise InputError(
+            f"no recipe for a base {name!r}",
+            detail="bases are made of Debian's packages: debian:SUITE, such as debian:trixie",
+            hint="polyarch base debian:trixie --platform linux/amd64,linux/arm64 -t debian:trixie",
+        )
+    return Wish(found["suite"], tuple(sorted(include)), mirror, os.environ.get("SOURCE_DATE_EPOCH", ""))
+
+
+def kept(layout: Layout, wish: Wish, platform: Platform) -> Descriptor | None:
+    """The root made of this wish before, if it is still whole."""
+    record = _record(wish, platform)
+    if not record.exists():
+        return None
+    descriptor = Descriptor.model_validate_json(record.read_text())
+    return descriptor if layout.has(descriptor.digest) else None
+
+
+async def make(
+    namespace: Namespace, layout: Layout, wish: Wish, platforms: Sequence[Platform], show: Sink
+) -> Mapping[Platform, Descriptor]:
+    """Make one root per platform, as many at once as there are processors; all that finish are kept.
+
+    Raises `BuildError` with mmdebstrap's last words for the first platform that fails, `HostError` when mmdebstrap is
+    missing.
+    """
+    run.need("mmdebstrap")
+    run.need("arch-test")
+    places_free = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def one(platform: Platform) -> Descriptor:
+        async with places_free:
+            return await _make_one(namespace, layout, wish, platform, show)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = {platform: group.create_task(one(platform)) for platform in platforms}
+    return {platform: task.result() for platform, task in tasks.items()}
+
+
+def index_of(manifests: Mapping[Platform, Descriptor]) -> Document:
+    """One index of all the roots."""
+    return document(Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(manifests.values())))
+
+
+async def _make_one(namespace: Namespace, layout: Layout, wish: Wish, platform: Platform, show: Sink) -> Descriptor:
+    arch = ARCHES[platform]
+    show(Event("start", str(platform), f"bootstrapping debian:{wish.suite} ({arch.debian})"))
+    with layout.incoming() as (path, file):
+        argv = _command(wish, arch.debian, path.absolute())
+        await run.stream(namespace.enter(argv), lambda line: _progress(show, platform, line), env=_epoch(wish))
+        show(Event("step", str(platform), "compressing"))
+        diff_id, layer = await asyncio.to_thread(layers.compress, layout, file)
+    descriptor = _image(layout, wish, platform, diff_id, layer)
+    record = _record(wish, platform)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(descriptor.model_dump_json(by_alias=True, exclude_none=True))
+    show(Event("done", str(platform), f"{layer.size / 1e6:.0f} MB compressed"))
+    return descriptor
+
+
+def _command(wish: Wish, architecture: str, tar: Path) -> list[str]:
+    return [
+        "mmdebstrap",
+        "--mode=root",  # root of the namespace
+        "--variant=minbase",
+        f"--architectures={architecture}",
+        "--format=tar",
+        "--skip=output/dev",  # device nodes are the runtime's business, and not ours to make in a user namespace
+        "--customize-hook=rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\"",  # the build machine's, not the image's
+        *([f"--include={','.join(wish.include)}"] if wish.include else []),
+        wish.suite,
+        str(tar),
+        *([wish.mirror] if wish.mirror else []),
+    ]  # fmt: skip
+
+
+def _image(layout: Layout, wish: Wish, platform: Platform, diff_id: str, layer: Descriptor) -> Descriptor:
+    """Write config and manifest of a root; returns the manifest's descriptor with its platform."""
+    created = datetime.datetime.fromtimestamp(int(wish.epoch or 0), datetime.UTC).isoformat().replace("+00:00", "Z")
+    config = {
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "created": created,
+        "config": {"Env": [_PATH], "Cmd": ["bash"]},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        "history": [{"created": created, "created_by": f"polyarch base debian:{wish.suite}"}],
+    } | ({"variant": platform.variant} if platform.variant else {})
+    raw = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
+    digest = layout.add(raw)
+    manifest = Manifest(
+        schema_version=2,
+        media_type=OCI_MANIFEST,
+        config=Descriptor(media_type=OCI_CONFIG, digest=digest, size=len(raw)),
+        layers=(layer,),
+    )
+    field = PlatformField(os=platform.os, architecture=platform.architecture, variant=platform.variant or None)
+    return layout.store(document(manifest)).model_copy(update={"platform": field})
+
+
+def _progress(show: Sink, platform: Platform, line: str) -> None:
+    if line.startswith(("I: ", "W: ")):
+        show(Event("step", str(platform), line[3:]))
+
+
+def _epoch(wish: Wish) -> dict[str, str]:
+    return {"SOURCE_DATE_EPOCH": wish.epoch} if wish.epoch else {}
+
+
+def _record(wish: Wish, platform: Platform) -> Path:
+    return places.home() / "bases" / f"{wish.key(platform)}.json"

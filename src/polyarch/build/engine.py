@@ -1,0 +1,210 @@
+"""buildah and skopeo inside polyarch's namespace: the only place that knows their command lines.
+
+Images go in from the layout (a base, by digest) and come out to the layout (a build's result); in between buildah's own
+storage keeps the steps. That storage is polyarch's own, so that it is only ever used from such a namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from polyarch import places, run
+from polyarch.arch import Platform
+from polyarch.emulation.namespace import Namespace
+from polyarch.errors import BuildError
+from polyarch.oci import layers
+from polyarch.oci.layout import Layout
+from polyarch.oci.model import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    document,
+    parse_config,
+    parse_document,
+)
+
+BASE_NAME = "localhost/polyarch/base"
+_DIR_VERSION = "Directory Transport Version: 1.1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildArgs:
+    """What one `buildah build` is told; `dockerfile` is text that names exact local images only."""
+
+    dockerfile: str
+    context: Path
+    platform: Platform
+    target: str = ""
+    build_args: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
+    contexts: tuple[tuple[str, str], ...] = ()
+    docker_format: bool = False
+    no_cache: bool = False
+    ignore_file: Path | None = None
+
+
+class Engine:
+    """buildah and skopeo in one live namespace, with one storage and one layout."""
+
+    def __init__(self, namespace: Namespace, layout: Layout, isolation: str, driver: str) -> None:
+        self._namespace = namespace
+        self.layout = layout
+        storage = {"driver": driver, "graphroot": str(places.storage()), "runroot": f"{namespace.scratch}/run"}
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in storage.items())
+        conf = namespace.write("storage.conf", f"[storage]\n{lines}".encode())
+        self._env = {
+            "_CONTAINERS_USERNS_CONFIGURED": "done",  # buildah and skopeo must not unshare once more
+            "BUILDAH_ISOLATION": isolation,
+            "CONTAINERS_STORAGE_CONF": str(conf),
+            "TMPDIR": str(_temporary()),
+        }
+
+    def base_names(self) -> frozenset[str]:
+        """The digests (hexadecimal) of the bases that the storage holds."""
+        argv = self._namespace.enter(["buildah", "images", "--json", "--filter", f"reference={BASE_NAME}"])
+        listed = json.loads(run.capture(argv, env=self._env).stdout or "null") or []
+        return frozenset(name.rpartition(":")[2] for image in listed for name in image.get("names") or ())
+
+    async def import_base(self, descriptor: Descriptor) -> None:
+        """Copy one platform's image from the layout into the storage, under `base_name(its digest)`."""
+        with self._staging() as staging:
+            raw = self.layout.read(descriptor.digest)
+            manifest = parse_document(raw, descriptor.media_type, descriptor.digest).value
+            if not isinstance(manifest, Manifest):
+                raise BuildError(f"{descriptor.digest} is an index, not one platform's image")
+            (staging / "manifest.json").write_bytes(raw)
+            (staging / "version").write_text(_DIR_VERSION)
+            for blob in (manifest.config, *manifest.layers):
+                (staging / layers.digest_part(blob.digest)).hardlink_to(self.layout.blob_path(blob.digest))
+            target = f"containers-storage:{base_name(descriptor.digest)}"
+            await self._run(["skopeo", "copy", "--quiet", f"dir:{staging}", target])
+        config = parse_config(self.layout.read(manifest.config.digest), descriptor.digest)
+        layers.remember_image(self.layout, manifest, config)
+
+    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> str:
+        """Run `buildah build`; returns the id of the image in the storage.
+
+        Raises `BuildError` with the last lines that the build printed.
+        """
+        text = self._namespace.write(f"Dockerfile.{secrets.token_hex(4)}", wanted.dockerfile.encode())
+        id_file = text.with_suffix(".id")
+        argv = ["buildah", "build", "--layers", "--network", "host", "--pull=never", "--file", str(text)]
+        argv += ["--platform", str(wanted.platform), "--iidfile", str(id_file)]
+        argv += ["--format", "docker" if wanted.docker_format else "oci"]
+        argv += _options("--build-arg", [f"{name}={value}" for name, value in wanted.build_args])
+        argv += _options("--secret", wanted.secrets)
+        argv += _options("--build-context", [f"{name}={value}" for name, value in wanted.contexts])
+        argv += _options("--target", [wanted.target] if wanted.target else [])
+        argv += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
+        argv += ["--no-cache"] if wanted.no_cache else []
+        await self._run([*argv, str(wanted.context)], on_line, log)
+        return (await self._run(["cat", str(id_file)])).stdout.strip().removeprefix("sha256:")
+
+    async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor:
+        """Copy an image from the storage into the layout; layers that the layout knows keep their blobs.
+
+        Returns the manifest's descriptor, media types of OCI or of Docker as asked.
+        """
+        with self._staging() as staging:
+            format_ = "v2s2" if docker_format else "oci"
+            source = f"containers-storage:{image}"
+            options = ["--quiet", "--dest-decompress", "--format", format_]
+            await self._run(["skopeo", "copy", *options, source, f"dir:{staging}"])
+            return await asyncio.to_thread(self._adopt, staging, platform, docker_format)
+
+    def command(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
+        """A buildah command as `run` wants it: entered, and with the storage's environment."""
+        return self._namespace.enter(argv), self._env | dict(env or {})
+
+    def _adopt(self, staging: Path, platform: Platform, docker_format: bool) -> Descriptor:
+        """Make a manifest of an uncompressed `dir:` image; layers are compressed only when they are new."""
+        exported = parse_document((staging / "manifest.json").read_bytes(), "", str(staging)).value
+        if not isinstance(exported, Manifest):
+            raise BuildError(f"skopeo wrote an index into {staging}")
+        raw_config = (staging / layers.digest_part(exported.config.digest)).read_bytes()
+        config_type, layer_type, manifest_type = _types(docker_format)
+        found = [
+            self._layer(staging, diff_id).model_copy(update={"media_type": layer_type})
+            for diff_id in parse_config(raw_config, str(staging)).rootfs.diff_ids
+        ]
+        config = Descriptor(media_type=config_type, digest=self.layout.add(raw_config), size=len(raw_config))
+        manifest = Manifest(schema_version=2, media_type=manifest_type, config=config, layers=tuple(found))
+        field = {"os": platform.os, "architecture": platform.architecture}
+        field |= {"variant": platform.variant} if platform.variant else {}
+        described = self.layout.store(document(manifest)).wire() | {"platform": field}
+        return Descriptor.model_validate(described)
+
+    def _layer(self, staging: Path, diff_id: str) -> Descriptor:
+        descriptor = layers.known(self.layout, diff_id)
+        if descriptor is None or not descriptor.media_type.endswith("gzip"):
+            with (staging / layers.digest_part(diff_id)).open("rb") as tar:
+                found, descriptor = layers.compress(self.layout, tar)
+            if found != diff_id:
+                raise BuildError(f"layer {diff_id} came out of the storage as {found}")
+        return descriptor
+
+    async def _run(
+        self, argv: Sequence[str], on_line: Callable[[str], None] = lambda _line: None, log: IO[str] | None = None
+    ) -> run.Finished:
+        return await run.stream(self._namespace.enter(argv), on_line, env=self._env, log=log)
+
+    @contextlib.contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """A folder on the layout's file system, so that blobs move by rename and link."""
+        staging = self.layout.path.absolute() / "incoming" / secrets.token_hex(8)
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def storage_in_use() -> Iterator[bool]:
+    """Hold the storage; yields whether nobody else does, so that what killed runs left behind may be removed."""
+    places.home().mkdir(parents=True, exist_ok=True)
+    with (places.home() / "storage.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except BlockingIOError:
+            alone = False
+        if alone:
+            shutil.rmtree(places.store() / "incoming", ignore_errors=True)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield alone
+
+
+def base_name(digest: str) -> str:
+    """What the storage calls a base with this manifest digest."""
+    return f"{BASE_NAME}:{layers.digest_part(digest)}"
+
+
+def _temporary() -> Path:
+    path = places.home() / "tmp"
+    path.mkdir(parents=True, exist_ok=True)
+    return path.absolute()
+
+
+def _types(docker_format: bool) -> tuple[str, str, str]:
+    if docker_format:
+        return DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
+    return OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
+
+
+def _options(flag: str, values: Sequence[str]) -> list[str]:
+    return [part for value in values for part in (flag, value)]
