@@ -28,11 +28,15 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that is known to go wrong: `what` a user sees, `source` where it is documented, `fix` what helps."""
+    """Something that is known to go wrong: `what` a user sees, `source` where it is documented, `fix` what helps.
+
+    A `general` fault can hit every program; another one only those that `what` names.
+    """
 
     what: str
     source: str
     fix: str
+    general: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ _FAULTS: tuple[_Known, ...] = (
             "Node.js 20 and newer (npm, yarn) hangs",
             "https://gitlab.com/qemu-project/qemu/-/issues/1729, https://github.com/nodejs/docker-node/issues/1798",
             "pin that stage to the build platform: FROM --platform=$BUILDPLATFORM",
+            general=False,
         ),
     ),
 )
@@ -146,7 +151,7 @@ def parse_version(said: str) -> tuple[int, ...]:
 
 def known_faults(
     arch: Arch, version: tuple[int, ...], link: Linkage, kernel: tuple[int, ...]
-) -> tuple[Fault, ...]:  # fmt: skip
+) -> tuple[Fault, ...]:
     """What is known to go wrong with qemu `version`, linked like this, on `kernel`; nothing for an unknown version."""
     if not version:
         return ()
