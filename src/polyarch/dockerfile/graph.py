@@ -85,6 +85,7 @@ class Graph:
     build_platform: Platform
     stages: tuple[ResolvedStage, ...]
     scope: Scope
+    build_args: Mapping[str, str]
 
     @property
     def target(self) -> ResolvedStage:
@@ -131,7 +132,7 @@ def resolve(
     resolved: dict[int, ResolvedStage] = {}
     for index in _ordered(dockerfile, edges):
         resolved[index] = resolver.stage(dockerfile.stages[index], bases[index], resolved)
-    return Graph(target_platform, build_platform, tuple(resolved.values()), scope)
+    return Graph(target_platform, build_platform, tuple(resolved.values()), scope, dict(build_args))
 
 
 @dataclass(frozen=True, slots=True)
