@@ -11,7 +11,9 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard
+
+from polyarch import __version__
 
 Rows = list[list[str]]
 
@@ -43,7 +45,7 @@ class Memo:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self._file.parent, prefix=".probes-")
             with os.fdopen(handle, "w") as file:
-                json.dump(self._new, file, indent=1)
+                json.dump({"version": __version__, "answers": self._new}, file, indent=1)
             Path(name).replace(self._file)
         except OSError:
             return
@@ -63,8 +65,17 @@ def _stamp(path: Path) -> str:
 
 
 def _read(file: Path) -> dict[str, Rows]:
-    """What an earlier run kept; a damaged file is an empty one."""
+    """What an earlier run of this very version kept; a damaged file, or another version's, is an empty one."""
     try:
-        return cast("dict[str, Rows]", json.loads(file.read_text()))
-    except (OSError, ValueError):
+        found = json.loads(file.read_text())
+        if found["version"] != __version__:
+            return {}
+        return {str(key): rows for key, rows in found["answers"].items() if _is_rows(rows)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
+
+
+def _is_rows(value: object) -> TypeGuard[Rows]:
+    return isinstance(value, list) and all(
+        isinstance(row, list) and all(isinstance(cell, str) for cell in row) for row in value
+    )

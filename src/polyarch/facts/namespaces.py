@@ -27,6 +27,7 @@ _SYSCTLS = (
     "kernel/apparmor_restrict_unprivileged_userns",
 )
 _FIRST_WITH_OWN_BINFMT = (6, 7)
+_FIRST_ID, _COUNT = 100000, 65536  # as useradd(8) gives them (SUB_UID_MIN, SUB_UID_COUNT in login.defs(5))
 _NO_NAMESPACE = "no user namespace for polyarch"
 _NO_TABLE = "no binfmt_misc in user namespaces"
 _HOST_TABLE = "sudo polyarch emulation install"
@@ -35,7 +36,10 @@ _OUTSIDE = "run polyarch outside of this container, or start it with --privilege
 
 @dataclass(frozen=True, slots=True)
 class SetUp:
-    """What decides over user namespaces; a sysctl that this kernel does not have is None."""
+    """What decides over user namespaces; a sysctl that this kernel does not have is None.
+
+    `free_ids` is the first subordinate id behind everybody's ranges.
+    """
 
     user: str
     uid: int
@@ -47,6 +51,7 @@ class SetUp:
     max_user_namespaces: int | None
     apparmor_restricts: int | None
     binfmt_known: bool
+    free_ids: int
 
 
 def files() -> tuple[Path, ...]:
@@ -73,12 +78,13 @@ def set_up() -> SetUp:
         uid=uid,
         kernel=emulators.kernel_version(),
         newuidmap=bool(run.which("newuidmap") and run.which("newgidmap")),
-        subuid=_has_range("/etc/subuid", user, uid),
-        subgid=_has_range("/etc/subgid", user, uid),
+        subuid=any(name in {user, str(uid)} for name, _end in _ranges("/etc/subuid")),
+        subgid=any(name in {user, str(uid)} for name, _end in _ranges("/etc/subgid")),
         unprivileged_userns_clone=clone,
         max_user_namespaces=most,
         apparmor_restricts=apparmor,
         binfmt_known="binfmt_misc" in Path("/proc/filesystems").read_text(),
+        free_ids=max([_FIRST_ID, *(end for file in ("/etc/subuid", "/etc/subgid") for _name, end in _ranges(file))]),
     )
 
 
@@ -109,7 +115,8 @@ def _obstacles_of_users(found: SetUp) -> Iterator[Problem]:
     for kind, present in (("uid", found.subuid), ("gid", found.subgid)):
         if not present:
             why = f"user {found.user} has no line in /etc/sub{kind}"
-            yield Problem(_NO_NAMESPACE, why, f"sudo usermod --add-sub{kind}s 100000-165535 {found.user}")
+            ids = f"{found.free_ids}-{found.free_ids + _COUNT - 1}"
+            yield Problem(_NO_NAMESPACE, why, f"sudo usermod --add-sub{kind}s {ids} {found.user}")
 
 
 def probe(folder: Path, host: Platform) -> UserNamespace:
@@ -147,9 +154,11 @@ def _sysctl(name: str) -> int | None:
         return None
 
 
-def _has_range(file: str, user: str, uid: int) -> bool:
+def _ranges(file: str) -> list[tuple[str, int]]:
+    """Owner and end of each range in a file of subuid(5) (`ann:100000:65536`); lines that are none are left out."""
     try:
         lines = Path(file).read_text().splitlines()
     except OSError:
-        return False
-    return any(line.split(":")[0] in {user, str(uid)} for line in lines)
+        return []
+    rows = [line.split(":") for line in lines]
+    return [(row[0], int(row[1]) + int(row[2])) for row in rows if len(row) == 3 and (row[1] + row[2]).isdecimal()]

@@ -33,8 +33,12 @@ _E_FLAGS = {"ppc64le": 2, "mips64el": 0x80000000, "arm": 0x05000000, "loongarch6
 
 def smallest(platform: Platform) -> bytes:
     """An ELF executable for `platform` that exits with `ANSWER`."""
+    return executable(platform, bytes.fromhex(_CODE[ARCHES[platform].qemu]))
+
+
+def executable(platform: Platform, code: bytes) -> bytes:
+    """An ELF executable for `platform` of one segment, which begins to run at the first byte of `code`."""
     arch = ARCHES[platform]
-    code = bytes.fromhex(_CODE[arch.qemu])
     wide = arch.elf_class == 64
     order = "<" if arch.byteorder == "little" else ">"
     head, segment = (64, 56) if wide else (52, 32)
