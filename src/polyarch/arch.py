@@ -111,6 +111,7 @@ _TABLE: tuple[Arch, ...] = (
 )
 
 ARCHES: dict[Platform, Arch] = {arch.platform: arch for arch in _TABLE}
+_ARCHITECTURES = frozenset(arch.architecture for arch in _TABLE)
 
 # What people write -> what the OCI calls it (containerd's `platforms/database.go`).
 _SYNONYMS = {
@@ -144,7 +145,7 @@ def parse_platform(text: str) -> Platform:
     Raises `InputError` naming the nearest known platforms when this one is not in the table.
     """
     parts = text.strip().lower().split("/")
-    if len(parts) == 1:
+    if len(parts) == 1 or parts[0] in _ARCHITECTURES:
         parts.insert(0, "linux")
     parts[1:2] = _SYNONYMS.get(parts[1], parts[1]).split("/")
     found = normalise(parts[0], parts[1], parts[2] if len(parts) > 2 else "")

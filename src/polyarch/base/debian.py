@@ -42,12 +42,16 @@ _RECIPE = 1  # raised when what is made of the same wish changes
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What goes into one root: Debian suite, extra packages, archive (the archive's own default when empty)."""
+    """What goes into one root: Debian suite, extra packages, archive (mmdebstrap's own when empty), options of apt.
+
+    Options of apt stay in force in the image (`--aptopt` of mmdebstrap(1)).
+    """
 
     suite: str
     include: tuple[str, ...] = ()
     mirror: str = ""
     epoch: str = ""
+    apt_options: tuple[str, ...] = ()
 
     def key(self, platform: Platform) -> str:
         """The hash that a root made of this is kept under."""
@@ -55,7 +59,7 @@ class Wish:
         return hashlib.sha256(said.encode()).hexdigest()
 
 
-def parse_wish(name: str, include: Sequence[str] = (), mirror: str = "") -> Wish:
+def parse_wish(name: str, include: Sequence[str] = (), mirror: str = "", apt_options: Sequence[str] = ()) -> Wish:
     """Read `debian:SUITE`. Raises `InputError` for any other distribution."""
     found = _SUITE.fullmatch(name)
     if found is None:
@@ -64,7 +68,8 @@ def parse_wish(name: str, include: Sequence[str] = (), mirror: str = "") -> Wish
             detail="bases are made of Debian's packages: debian:SUITE, such as debian:trixie",
             hint="polyarch base debian:trixie --platform linux/amd64,linux/arm64 -t debian:trixie",
         )
-    return Wish(found["suite"], tuple(sorted(include)), mirror, os.environ.get("SOURCE_DATE_EPOCH", ""))
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return Wish(found["suite"], tuple(sorted(include)), mirror, epoch, tuple(apt_options))
 
 
 def kept(layout: Layout, wish: Wish, platform: Platform) -> Descriptor | None:
@@ -127,6 +132,7 @@ def _command(wish: Wish, architecture: str, tar: Path) -> list[str]:
         "--format=tar",
         "--skip=output/dev",  # device nodes are the runtime's business, and not ours to make in a user namespace
         "--customize-hook=rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\"",  # the build machine's, not the image's
+        *(f"--aptopt={option}" for option in wish.apt_options),
         *([f"--include={','.join(wish.include)}"] if wish.include else []),
         wish.suite,
         str(tar),

@@ -19,6 +19,7 @@ from typing import IO
 
 from polyarch import places, run
 from polyarch.arch import Platform
+from polyarch.dockerfile.lower import CONTEXT, GeneratedFile
 from polyarch.emulation.namespace import Namespace
 from polyarch.errors import BuildError
 from polyarch.oci import layers
@@ -51,10 +52,9 @@ class BuildArgs:
     target: str = ""
     build_args: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
-    contexts: tuple[tuple[str, str], ...] = ()
+    files: tuple[GeneratedFile, ...] = ()
     docker_format: bool = False
     no_cache: bool = False
-    ignore_file: Path | None = None
 
 
 class Engine:
@@ -63,15 +63,14 @@ class Engine:
     def __init__(self, namespace: Namespace, layout: Layout, isolation: str, driver: str) -> None:
         self._namespace = namespace
         self.layout = layout
-        storage = {"driver": driver, "graphroot": str(places.storage()), "runroot": f"{namespace.scratch}/run"}
-        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in storage.items())
-        conf = namespace.write("storage.conf", f"[storage]\n{lines}".encode())
+        conf = namespace.write("storage.conf", _storage_conf(driver, f"{namespace.scratch}/run").encode())
+        kind, _, runtime = isolation.partition("+")
         self._env = {
             "_CONTAINERS_USERNS_CONFIGURED": "done",  # buildah and skopeo must not unshare once more
-            "BUILDAH_ISOLATION": isolation,
+            "BUILDAH_ISOLATION": kind,
             "CONTAINERS_STORAGE_CONF": str(conf),
             "TMPDIR": str(_temporary()),
-        }
+        } | ({"BUILDAH_RUNTIME": runtime} if runtime else {})
 
     def base_names(self) -> frozenset[str]:
         """The digests (hexadecimal) of the bases that the storage holds."""
@@ -79,20 +78,25 @@ class Engine:
         listed = json.loads(run.capture(argv, env=self._env).stdout or "null") or []
         return frozenset(name.rpartition(":")[2] for image in listed for name in image.get("names") or ())
 
-    async def import_base(self, descriptor: Descriptor) -> None:
-        """Copy one platform's image from the layout into the storage, under `base_name(its digest)`."""
+    def clear_leftovers(self) -> None:
+        """Remove the working containers that killed builds left; only when nobody else uses the storage."""
+        run.capture(self._namespace.enter(["buildah", "rm", "--all"]), env=self._env, check=False)
+        run.capture(self._namespace.enter(["find", str(_temporary()), "-mindepth", "1", "-delete"]), check=False)
+
+    async def import_base(self, digest: str) -> None:
+        """Copy one platform's image from the layout into the storage, under `base_name(digest)` of its manifest."""
         with self._staging() as staging:
-            raw = self.layout.read(descriptor.digest)
-            manifest = parse_document(raw, descriptor.media_type, descriptor.digest).value
+            raw = self.layout.read(digest)
+            manifest = parse_document(raw, "", digest).value
             if not isinstance(manifest, Manifest):
-                raise BuildError(f"{descriptor.digest} is an index, not one platform's image")
+                raise BuildError(f"{digest} is an index, not one platform's image")
             (staging / "manifest.json").write_bytes(raw)
             (staging / "version").write_text(_DIR_VERSION)
             for blob in (manifest.config, *manifest.layers):
                 (staging / layers.digest_part(blob.digest)).hardlink_to(self.layout.blob_path(blob.digest))
-            target = f"containers-storage:{base_name(descriptor.digest)}"
+            target = f"containers-storage:{base_name(digest)}"
             await self._run(["skopeo", "copy", "--quiet", f"dir:{staging}", target])
-        config = parse_config(self.layout.read(manifest.config.digest), descriptor.digest)
+        config = parse_config(self.layout.read(manifest.config.digest), digest)
         layers.remember_image(self.layout, manifest, config)
 
     async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> str:
@@ -107,9 +111,8 @@ class Engine:
         argv += ["--format", "docker" if wanted.docker_format else "oci"]
         argv += _options("--build-arg", [f"{name}={value}" for name, value in wanted.build_args])
         argv += _options("--secret", wanted.secrets)
-        argv += _options("--build-context", [f"{name}={value}" for name, value in wanted.contexts])
         argv += _options("--target", [wanted.target] if wanted.target else [])
-        argv += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
+        argv += self._generated(wanted.files)
         argv += ["--no-cache"] if wanted.no_cache else []
         await self._run([*argv, str(wanted.context)], on_line, log)
         return (await self._run(["cat", str(id_file)])).stdout.strip().removeprefix("sha256:")
@@ -147,6 +150,13 @@ class Engine:
         field |= {"variant": platform.variant} if platform.variant else {}
         described = self.layout.store(document(manifest)).wire() | {"platform": field}
         return Descriptor.model_validate(described)
+
+    def _generated(self, files: Sequence[GeneratedFile]) -> list[str]:
+        """Write the files of lowered here-documents into a build context of their own, and name it."""
+        folder = f"context.{secrets.token_hex(4)}"
+        for file in files:
+            self._namespace.write(f"{folder}/{file.path}", file.content, file.mode)
+        return ["--build-context", f"{CONTEXT}={self._namespace.scratch / folder}"] if files else []
 
     def _layer(self, staging: Path, diff_id: str) -> Descriptor:
         descriptor = layers.known(self.layout, diff_id)
@@ -192,6 +202,15 @@ def storage_in_use() -> Iterator[bool]:
 def base_name(digest: str) -> str:
     """What the storage calls a base with this manifest digest."""
     return f"{BASE_NAME}:{layers.digest_part(digest)}"
+
+
+def _storage_conf(driver: str, run_root: str) -> str:
+    """containers-storage.conf(5); `fuse-overlayfs` is the overlay driver with a mount program."""
+    fuse = run.need(driver) if driver == "fuse-overlayfs" else None
+    storage = {"driver": "overlay" if fuse else driver, "graphroot": str(places.storage()), "runroot": run_root}
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in storage.items())
+    overlay = f"[storage.options.overlay]\nmount_program = {json.dumps(str(fuse))}\n" if fuse else ""
+    return f"[storage]\n{lines}{overlay}"
 
 
 def _temporary() -> Path:

@@ -35,10 +35,10 @@ class Namespace:
         """The command that runs `argv` inside (nsenter(1)); paths must be absolute: the working folder becomes `/`."""
         return ["nsenter", "--target", str(self.pid), "--user", "--mount", "--pid", "--", *argv]
 
-    def write(self, name: str, data: bytes) -> Path:
+    def write(self, name: str, data: bytes, mode: int = 0o644) -> Path:
         """Put a file into the scratch folder inside; it goes when the namespace goes. Returns its path inside."""
         path = self.scratch / name
-        run.capture(self.enter(["tee", str(path)]), stdin=data)
+        run.capture(self.enter(["install", "-D", "-m", f"{mode:o}", "/dev/stdin", str(path)]), stdin=data)
         return path
 
 

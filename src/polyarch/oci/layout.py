@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from polyarch.arch import Platform
 from polyarch.errors import InputError
 from polyarch.oci.model import (
     DOCUMENT_LIMIT,
@@ -154,6 +155,14 @@ class Layout:
             manifests = [entry.wire() for entry in entries.values()]
             self._write_json("index.json", {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
 
+    def whole(self, digest: str) -> bool:
+        """Whether a manifest or an index is here with every blob that it needs."""
+        try:
+            self._complete(parse_document(self.read(digest), "", digest))
+        except InputError:
+            return False
+        return True
+
     def _complete(self, document: Document) -> None:
         if isinstance(document.value, Index):
             for entry in document.value.manifests:
@@ -210,9 +219,9 @@ class LayoutSource:
             yield iter(lambda: file.read(_CHUNK), b"")
 
 
-def platforms_of(layout: Layout, document: Document) -> dict[str, Descriptor]:
-    """The images of an index by platform string; a plain manifest is one image, its platform read from its config."""
+def platforms_of(layout: Layout, document: Document) -> dict[Platform, Descriptor]:
+    """The images of an index by platform; a plain manifest is one image, its platform read from its config."""
     if isinstance(document.value, Index):
-        return {str(e.platform.platform): e for e in document.value.images() if e.platform is not None}
+        return {e.platform.platform: e for e in document.value.images() if e.platform is not None}
     config = parse_config(layout.read(document.value.config.digest), str(layout.path))
-    return {str(config.platform): document.descriptor}
+    return {config.platform: document.descriptor}

@@ -115,6 +115,7 @@ class RunConfig(_Model):
     labels: dict[str, str] | None = None
     working_dir: str | None = Field(None, alias="WorkingDir")
     on_build: tuple[str, ...] | None = Field(None, alias="OnBuild")
+    shell: tuple[str, ...] | None = None
 
 
 class RootFS(_Model):

@@ -1,0 +1,245 @@
+"""Run the work: platforms side by side, each with its log; what finishes is kept, the name changes only at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyarch import places
+from polyarch.arch import ARCHES, Platform
+from polyarch.base import resolve as bases
+from polyarch.build.engine import BuildArgs, Engine, storage_in_use
+from polyarch.build.failure import explain
+from polyarch.build.model import BuiltImage
+from polyarch.build.prepare import Prepared, Work
+from polyarch.build.steps import Step, is_cached, read_step
+from polyarch.emulation import binfmt
+from polyarch.emulation.namespace import namespace
+from polyarch.errors import BuildError, HostError, PolyarchError
+from polyarch.facts.model import Facts
+from polyarch.oci.layout import Layout
+from polyarch.oci.model import DOCKER_LIST, OCI_INDEX, Descriptor, Document, Index, document
+from polyarch.report import Event, Sink
+
+_KEPT_LOGS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of each platform; `index` only when all of them are there."""
+
+    images: tuple[BuiltImage, ...]
+    failures: Mapping[Platform, PolyarchError]
+    index: Document | None
+
+
+async def execute(prepared: Prepared, todo: Sequence[Work], facts: Facts, layout: Layout, show: Sink) -> Outcome:
+    """Build what no earlier build of the same inputs has left; needs a plan without problems.
+
+    Without `keep_going` the first failure cancels the others. Nothing is tagged here.
+    """
+    done = {} if prepared.request.no_cache else {w.platform: image for w in todo if (image := _kept(layout, w))}
+    for platform in done:
+        show(Event("done", str(platform), "nothing changed: kept"))
+    missing = [w for w in todo if w.platform not in done]
+    failures: dict[Platform, PolyarchError] = {}
+    if missing:
+        made, failures = await _build_missing(prepared, missing, facts, layout, show)
+        done |= made
+    images = tuple(done[w.platform] for w in todo if w.platform in done)
+    index = _index(images, prepared.request.docker_format) if len(images) == len(todo) else None
+    return Outcome(images, failures, index)
+
+
+async def _build_missing(
+    prepared: Prepared, missing: Sequence[Work], facts: Facts, layout: Layout, show: Sink
+) -> tuple[dict[Platform, BuiltImage], dict[Platform, PolyarchError]]:
+    await _fetch_bases(prepared, layout, missing)
+    with ExitStack() as stack:
+        alone = stack.enter_context(storage_in_use())
+        inside = stack.enter_context(namespace(handlers(prepared, facts)))
+        engine = Engine(inside, layout, _isolation(facts), _driver(facts))
+        if alone:
+            engine.clear_leftovers()
+        return await _Builder(prepared, engine, show, _log_folder()).all(missing)
+
+
+def handlers(prepared: Prepared, facts: Facts) -> list[bytes]:
+    """The registration lines of every foreign platform that something is executed for."""
+    stages = [stage for graph in prepared.graphs.values() for stage in graph.stages if stage.executes]
+    return registrations(facts, dict.fromkeys(stage.platform for stage in stages))
+
+
+def registrations(facts: Facts, platforms: Sequence[Platform] | Mapping[Platform, None]) -> list[bytes]:
+    """Registration lines for the platforms that a namespace's own handler executes; the host's serve the others."""
+    executions = [facts.execution(platform) for platform in platforms]
+    return [
+        binfmt.registration_line(ARCHES[e.platform], e.emulator.path)
+        for e in executions
+        if e.way == "namespace" and e.emulator is not None
+    ]
+
+
+class _Builder:
+    """The platforms of one build; holds what they share and what became of them."""
+
+    def __init__(self, prepared: Prepared, engine: Engine, show: Sink, logs: Path) -> None:
+        self._prepared = prepared
+        self._engine = engine
+        self._show = show
+        self._logs = logs
+        self._free = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self._made: dict[Platform, BuiltImage] = {}
+        self._failures: dict[Platform, PolyarchError] = {}
+
+    async def all(self, todo: Sequence[Work]) -> tuple[dict[Platform, BuiltImage], dict[Platform, PolyarchError]]:
+        """Build them side by side."""
+        await self._import_bases(todo)
+        tasks = [asyncio.create_task(self._guarded(item)) for item in todo]
+        pending = set(tasks)
+        try:
+            while pending:
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                if self._failures and not self._prepared.request.keep_going:
+                    break
+        finally:
+            for task in pending:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return self._made, self._failures
+
+    async def _import_bases(self, todo: Sequence[Work]) -> None:
+        here = self._engine.base_names()
+        wanted = dict.fromkeys(digest for item in todo for digest in item.base_digests)
+        missing = [digest for digest in wanted if digest.partition(":")[2] not in here]
+        await asyncio.gather(*(self._engine.import_base(digest) for digest in missing))
+
+    async def _guarded(self, item: Work) -> None:
+        subject = str(item.platform)
+        async with self._free:
+            try:
+                self._made[item.platform] = await self._one(item)
+            except asyncio.CancelledError:
+                self._show(Event("cancelled", subject, "cancelled"))
+                raise
+            except PolyarchError as error:
+                self._failures[item.platform] = error
+                self._show(Event("failed", subject, error.message))
+
+    async def _one(self, item: Work) -> BuiltImage:
+        started = time.monotonic()
+        log = self._logs / f"{item.platform.slug}.log"
+        watcher = _Watcher(self._prepared, item.platform, self._show)
+        self._show(Event("start", str(item.platform), f"building, log {log}"))
+        with log.open("w", encoding="utf-8") as file:
+            try:
+                image = await self._engine.build(self._arguments(item), watcher, file)
+            except BuildError as error:
+                raise explain(error, self._prepared, item.platform, watcher.step, log) from error
+        self._show(Event("step", str(item.platform), "writing layers"))
+        descriptor = await self._engine.export(image, item.platform, docker_format=self._prepared.request.docker_format)
+        _keep(item, descriptor)
+        seconds = time.monotonic() - started
+        self._show(Event("done", str(item.platform), f"built in {seconds:.1f} s"))
+        return BuiltImage(item.platform, descriptor, reused=False, seconds=seconds, log=log)
+
+    def _arguments(self, item: Work) -> BuildArgs:
+        request = self._prepared.request
+        return BuildArgs(
+            dockerfile=item.pinned.text,
+            context=request.context.absolute(),
+            platform=item.platform,
+            target=request.target,
+            build_args=request.build_args,
+            secrets=request.secrets,
+            files=item.pinned.files,
+            docker_format=request.docker_format,
+            no_cache=request.no_cache,
+        )
+
+
+class _Watcher:
+    """Turns a build's lines into events, and remembers the step that runs."""
+
+    def __init__(self, prepared: Prepared, platform: Platform, show: Sink) -> None:
+        self._dockerfile = prepared.dockerfile
+        self._labels = [stage.label for stage in prepared.dockerfile.stages]
+        self._subject = str(platform)
+        self._show = show
+        self.step: Step | None = None
+
+    def __call__(self, line: str) -> None:
+        """Take one line of output."""
+        step = read_step(self._dockerfile, line)
+        if step is not None:
+            self.step = step
+            label = f"{self._labels[step.stage]}: " if len(self._labels) > 1 else ""
+            self._show(Event("step", self._subject, f"{label}{step.text}", step.step, step.steps))
+        elif is_cached(line) and self.step is not None:
+            self._show(Event("step", self._subject, "cached", self.step.step, self.step.steps))
+
+
+async def _fetch_bases(prepared: Prepared, layout: Layout, todo: Sequence[Work]) -> None:
+    """Bring remote bases into the layout, each for the platforms that name it."""
+    wanted = {digest for item in todo for digest in item.base_digests}
+    for answer in prepared.bases.values():
+        platforms = [platform for platform, digest in answer.offered if digest in wanted]
+        await bases.fetch(layout, answer, platforms, tls_verify=prepared.request.tls_verify)
+
+
+def _index(images: Sequence[BuiltImage], docker_format: bool) -> Document:
+    media_type = DOCKER_LIST if docker_format else OCI_INDEX
+    entries = tuple(image.descriptor for image in images)
+    return document(Index(schema_version=2, media_type=media_type, manifests=entries))
+
+
+def _kept(layout: Layout, item: Work) -> BuiltImage | None:
+    """What an earlier build of the same inputs made, if the layout still has all of it."""
+    record = places.records() / f"{item.key}.json"
+    if not record.exists():
+        return None
+    descriptor = Descriptor.model_validate_json(record.read_text())
+    if not layout.whole(descriptor.digest):
+        return None
+    return BuiltImage(item.platform, descriptor, reused=True, seconds=0.0)
+
+
+def _keep(item: Work, descriptor: Descriptor) -> None:
+    record = places.records() / f"{item.key}.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    beside = record.with_suffix(f".{os.getpid()}")
+    beside.write_text(descriptor.model_dump_json(by_alias=True, exclude_none=True))
+    beside.rename(record)
+
+
+def _isolation(facts: Facts) -> str:
+    if not facts.isolation:
+        raise HostError("no isolation of buildah works here", hint="polyarch doctor names what is missing")
+    return facts.isolation
+
+
+def _driver(facts: Facts) -> str:
+    if not facts.storage_driver:
+        raise HostError("no storage driver of buildah works here", hint="polyarch doctor names what is missing")
+    return facts.storage_driver
+
+
+def _log_folder() -> Path:
+    """A new folder for this build's logs; the oldest of more than twenty go."""
+    parent = places.logs()
+    parent.mkdir(parents=True, exist_ok=True)
+    for old in sorted(entry for entry in parent.iterdir() if entry.is_dir())[: -_KEPT_LOGS + 1]:
+        for file in old.iterdir():
+            file.unlink()
+        old.rmdir()
+    folder = parent / time.strftime(f"%Y%m%dT%H%M%S-{os.getpid()}")
+    folder.mkdir()
+    return folder

@@ -1,0 +1,52 @@
+"""What a build is asked for, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polyarch.arch import Platform
+from polyarch.oci.model import Descriptor
+from polyarch.oci.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One `polyarch build`: flag names as in docker buildx and podman. Secrets are `id=…,src=…` and never read here."""
+
+    context: Path
+    dockerfile: Path
+    platforms: tuple[Platform, ...]
+    tags: tuple[Reference, ...] = ()
+    build_args: tuple[tuple[str, str], ...] = ()
+    target: str = ""
+    secrets: tuple[str, ...] = ()
+    docker_format: bool = False
+    no_cache: bool = False
+    keep_going: bool = False
+    tls_verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """One platform's image in the layout; `reused` when an earlier build of the same inputs had made it.
+
+    `seconds` is how long it took this time.
+    """
+
+    platform: Platform
+    descriptor: Descriptor
+    reused: bool
+    seconds: float
+    log: Path | None = field(default=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "platform": str(self.platform),
+            "digest": self.descriptor.digest,
+            "reused": self.reused,
+            "seconds": round(self.seconds, 3),
+            "log": str(self.log) if self.log else None,
+        }
