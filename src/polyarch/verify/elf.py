@@ -1,0 +1,148 @@
+"""What ELF files say of the machine they are for, read by pyelftools from their first bytes.
+
+Sources: System V gABI (headers), "Linux Extensions to gABI" (x86 ISA needed), Arm's "ABI Addenda" (Tag_CPU_arch), and
+the psABI of each machine for `e_flags`. Full reading is slow, so it is kept for files where a cheap look says that it
+could tell something: programs (for PT_INTERP), x86-64 files with the ISA property, 32-bit Arm files.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from io import BytesIO
+from itertools import islice
+from typing import Any, Final
+
+from elftools.common.exceptions import ELFError
+from elftools.common.utils import struct_parse
+from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_E_MACHINE, ENUM_E_TYPE
+from elftools.elf.sections import ARMAttributesSection
+from elftools.elf.structs import ELFStructs
+
+from polyarch.verify.facts import ElfKind
+
+MAGIC: Final = b"\x7fELF"
+HEADER: Final = 64  # bytes of the longest ELF header
+HEAD: Final = 1 << 14  # bytes in which program headers, interpreter and notes of linked files lie
+EM_ARM: Final = 40
+EM_X86_64: Final = 62
+ET_EXEC: Final = 2
+ET_DYN: Final = 3
+_ISA_NEEDED: Final = (0xC0008002).to_bytes(4, "little")
+_ISA_BASELINE: Final = _ISA_NEEDED + bytes((4, 0, 0, 0, 1, 0, 0, 0))
+_MOST_SEGMENTS: Final = 256
+_MOST_PARTS: Final = 1000  # notes, properties and attributes looked at in one file
+# Tag_CPU_arch -> version of the architecture (Arm ABI addenda); the microcontroller profiles are left out.
+_ARM_ARCH: Final = {0: 3, 1: 4, 2: 4, 3: 5, 4: 5, 5: 5, 6: 6, 7: 6, 8: 6, 9: 6, 10: 7, 14: 8, 15: 8, 22: 9}
+# What pyelftools is known to raise on bytes that are not ELF, beside its own errors.
+_BROKEN: Final = (
+    ELFError, ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error, AssertionError, RecursionError,
+)  # fmt: skip
+
+
+class NotElfError(Exception):
+    """The magic is there, but no header that can be read; the message says why. Never leaves this room."""
+
+
+def header_of(head: bytes) -> ElfKind:
+    """The header in the first `HEADER` bytes. Raises `NotElfError`."""
+    # Most files of a layer share all of these bytes, so pyelftools decodes each combination once.
+    flags = head[36:40] if head[4:5] == b"\x01" else head[48:52]
+    return _decode(head[:24], flags)
+
+
+def interpreter_of(head: bytes, kind: ElfKind) -> str:
+    """PT_INTERP of a linked file out of its first `HEAD` bytes, or "". Raises `NotElfError`."""
+    if kind.type not in (ET_EXEC, ET_DYN):
+        return ""
+    try:
+        return _interpreter(BytesIO(head), _structs(kind.elf_class, kind.byteorder))
+    except _BROKEN as problem:
+        raise NotElfError(f"program headers: {problem}") from problem
+
+
+def level_of(data: bytes, kind: ElfKind) -> int:
+    """The instruction-set level that the file needs: N of x86-64-vN or of ARMvN; 0 where it does not say.
+
+    `data` is the head for x86-64 (its notes are in front) and the whole file for Arm (its attributes are at the end).
+    """
+    try:
+        # Distributions state the baseline in every file; only what says more is worth a full reading.
+        if kind.machine == EM_X86_64 and data.count(_ISA_NEEDED) > data.count(_ISA_BASELINE):
+            return _x86_level(data)
+        if kind.machine == EM_ARM:
+            return _arm_level(data)
+    except _BROKEN:
+        # A statement that cannot be read is no statement; the header was fine.
+        return 0
+    return 0
+
+
+@lru_cache(maxsize=4096)
+def _decode(start: bytes, flags: bytes) -> ElfKind:
+    elf_class, order = start[4:5], start[5:6]
+    if elf_class not in (b"\x01", b"\x02") or order not in (b"\x01", b"\x02") or len(start) < 24 or len(flags) < 4:
+        raise NotElfError("the header is cut off or states no known class and byte order")
+    bits, byteorder = 32 * elf_class[0], "little" if order == b"\x01" else "big"
+    full = start + bytes(12 if bits == 32 else 24) + flags  # e_entry, e_phoff and e_shoff left out
+    try:
+        header = struct_parse(_structs(bits, byteorder).Elf_Ehdr, BytesIO(full.ljust(HEADER, b"\0")))
+        machine = _number(header["e_machine"], ENUM_E_MACHINE)
+        return ElfKind(machine, bits, byteorder, _number(header["e_type"], ENUM_E_TYPE), int(header["e_flags"]))
+    except _BROKEN as problem:
+        raise NotElfError(str(problem)) from problem
+
+
+def _number(value: int | str, names: Mapping[str, int]) -> int:
+    """Enums of pyelftools decode to a name, or to the number itself where it knows none."""
+    return names[value] if isinstance(value, str) else int(value)
+
+
+@lru_cache(maxsize=4)
+def _structs(elf_class: int, byteorder: str) -> Any:  # noqa: ANN401  # pyelftools has no types
+    structs = ELFStructs(little_endian=byteorder == "little", elfclass=elf_class)
+    structs.create_basic_structs()
+    structs.create_advanced_structs()
+    return structs
+
+
+def _interpreter(stream: BytesIO, structs: Any) -> str:  # noqa: ANN401  # pyelftools has no types
+    header = struct_parse(structs.Elf_Ehdr, stream)
+    for number in range(min(header["e_phnum"], _MOST_SEGMENTS)):
+        segment = struct_parse(structs.Elf_Phdr, stream, header["e_phoff"] + number * header["e_phentsize"])
+        if segment["p_type"] == "PT_INTERP":
+            stream.seek(segment["p_offset"])
+            return stream.read(min(segment["p_filesz"], 4096)).split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+    return ""
+
+
+def _x86_level(head: bytes) -> int:
+    file = ELFFile(BytesIO(head))
+    for number in range(min(file.num_segments(), _MOST_SEGMENTS)):
+        segment = file.get_segment(number)
+        if segment["p_type"] == "PT_NOTE":
+            for prop in _properties(segment):
+                if prop["pr_type"] == "GNU_PROPERTY_X86_ISA_1_NEEDED":
+                    # One bit for each level: baseline, v2, v3, v4.
+                    return int(prop["pr_data"]).bit_length()
+    return 0
+
+
+def _properties(segment: Any) -> Iterator[Any]:  # noqa: ANN401  # pyelftools has no types
+    for note in islice(segment.iter_notes(), _MOST_PARTS):
+        if note["n_type"] == "NT_GNU_PROPERTY_TYPE_0" and note["n_name"] == "GNU":
+            yield from note["n_desc"]
+
+
+def _arm_level(data: bytes) -> int:
+    section = ELFFile(BytesIO(data)).get_section_by_name(".ARM.attributes")
+    if not isinstance(section, ARMAttributesSection):
+        return 0
+    for subsection in islice(section.iter_subsections("aeabi"), 1):
+        for part in islice(subsection.iter_subsubsections(), 1):
+            for attribute in islice(part.iter_attributes(), _MOST_PARTS):
+                if attribute.tag == "TAG_CPU_ARCH":
+                    return _ARM_ARCH.get(attribute.value, 0)
+    return 0
