@@ -54,10 +54,11 @@ class ResolvedStage:
     """One stage as it is for one target platform.
 
     `platform` is the one its base must have and its programs run for. `triggers` are the ONBUILD instructions of its
-    base, which run first. `needs` are the stages it reads (by index, ascending), `images` and `contexts` what it copies
-    or mounts from, `mount_types` the kinds of its RUN mounts. `executes`: something runs in it. `pinned`: its platform
-    is stated through a BUILD argument, so that it can be built once for all targets. `varies_by_platform`: something in
-    it can differ from one target platform to the next.
+    base, which run first. `needs` are the stages it is made of (by index, ascending), `reads` those of them that it
+    copies or mounts from, `images` and `contexts` what else it copies or mounts from, `mount_types` the kinds of its
+    RUN mounts. `executes`: something runs in it. `pinned`: its platform is stated through a BUILD argument, so that it
+    can be built once for all targets. `varies_by_platform`: something in it can differ from one target platform to the
+    next.
     """
 
     index: int
@@ -69,6 +70,7 @@ class ResolvedStage:
     triggers: tuple[Instruction, ...]
     executes: bool
     needs: tuple[int, ...]
+    reads: tuple[int, ...]
     images: tuple[str, ...]
     contexts: tuple[str, ...]
     mount_types: frozenset[str]
@@ -192,8 +194,10 @@ class _Resolver:
         triggers, reads = self.triggers(base), self.reads(stage, base)
         active = (*triggers, *stage.instructions)
         below = resolved[base.index] if isinstance(base, StageRef) else None
-        needs = sorted({ref.index for ref in (base, *reads) if isinstance(ref, StageRef)})
+        read = {ref.index for ref in reads if isinstance(ref, StageRef)}
+        needs = sorted(read | {base.index} if isinstance(base, StageRef) else read)
         images = tuple(dict.fromkeys(ref.name for ref in reads if isinstance(ref, ImageRef)))
+        contexts = tuple(dict.fromkeys(ref.name for ref in reads if isinstance(ref, ContextRef)))
         runs = [instruction for instruction in active if instruction.keyword == "RUN"]
         platform, pinned, follows = self._platform(stage, below)
         # An image, or a context that may be one, is read for the target platform, whatever the stage is pinned to.
@@ -202,7 +206,7 @@ class _Resolver:
         varies = follows or foreign or uses or any(resolved[i].varies_by_platform for i in needs)
         return ResolvedStage(
             stage.index, stage.name, stage.label, base, platform, stage.instructions, triggers, bool(runs),
-            tuple(needs), images, tuple(dict.fromkeys(ref.name for ref in reads if isinstance(ref, ContextRef))),
+            tuple(needs), tuple(sorted(read)), images, contexts,
             frozenset(mount.kind for run in runs for mount in mounts(run)), pinned, varies, stage.line,
         )  # fmt: skip
 

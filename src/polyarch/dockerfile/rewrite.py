@@ -48,7 +48,7 @@ def pin(
     """
     around = surroundings(dockerfile, graph, bases or {})
     writer = _Writer(dockerfile, dockerfile.text.split("\n"), copied or {}, around)
-    needed = _needed(dockerfile, graph, built or {})
+    needed = _needed(dockerfile, graph, images, built or {})
     for stage in dockerfile.stages:
         if stage.index > graph.target.index:
             writer.put(stage.line, stage.end_line)
@@ -65,8 +65,10 @@ def pin(
     return Pinned("\n".join(writer.lines), tuple(writer.files))
 
 
-def _needed(dockerfile: Dockerfile, graph: Graph, built: Mapping[int, str]) -> dict[int, ResolvedStage]:
-    """The stages that must stand in the file, when those in `built` need nothing any more."""
+def _needed(
+    dockerfile: Dockerfile, graph: Graph, images: Mapping[int, str], built: Mapping[int, str]
+) -> dict[int, ResolvedStage]:
+    """The stages that must stand in the file: one in `built` needs none, one in `images` none to start from."""
     known = {stage.index: stage for stage in graph.stages}
     needed: dict[int, ResolvedStage] = {}
     waiting = [graph.target.index]
@@ -75,7 +77,7 @@ def _needed(dockerfile: Dockerfile, graph: Graph, built: Mapping[int, str]) -> d
         if stage.index in needed:
             continue
         needed[stage.index] = stage
-        below = () if stage.index in built else stage.needs
+        below = () if stage.index in built else stage.reads if stage.index in images else stage.needs
         if any(index > stage.index for index in below):
             raise bad(
                 dockerfile.name, stage.line, f"stage {stage.label} reads a stage below it, which buildah cannot build",

@@ -11,7 +11,7 @@ INSTRUCTIONS: tuple[str, ...] = (
     "\tRUN make",
     "   RUN make",
     'RUN ["make", "all"]',
-    "RUN [ \"sh\" , \"-c\", \"echo \\\"x\\\"\" ]",
+    'RUN [ "sh" , "-c", "echo \\"x\\"" ]',
     "RUN ['not', 'json']",
     "RUN [ -f /x ] && y",
     "RUN a && \\\n    b && \\\n    c",
@@ -22,7 +22,7 @@ INSTRUCTIONS: tuple[str, ...] = (
     "RUN a \\\n\\\n b",
     "RUN \\\n  a",
     "RUN echo '\\' && true",
-    "RUN echo \"a#b\" # not a comment",
+    'RUN echo "a#b" # not a comment',
     "RUN set -eux; \\\n\tapt-get update; \\\n\t\\\n\trm -rf /var/lib/apt/lists/*",
     "RUN --network=none make",
     "RUN --network=host make",
@@ -43,7 +43,7 @@ INSTRUCTIONS: tuple[str, ...] = (
     "RUN --mount=type=cache,target=/a \\\n    --mount=type=cache,target=/b \\\n    make",
     'RUN --mount="type=cache,target=/a" make',
     "RUN --mount=type=cache,target=/a --network=none -- make",
-    "RUN --mount=type=ssh [\"a\", \"b\"]",
+    'RUN --mount=type=ssh ["a", "b"]',
     # here-documents
     "RUN <<EOF\na\nb\nEOF",
     "RUN <<EOF\nEOF",
@@ -107,7 +107,7 @@ INSTRUCTIONS: tuple[str, ...] = (
     "ENV A=1",
     "ENV A=1 B=2",
     "ENV A 1 2 3",
-    'ENV A="x y" B=\'x y\' C=x\\ y',
+    "ENV A=\"x y\" B='x y' C=x\\ y",
     "ENV A=1 \\\n    B=2 \\\n    C=3",
     "ENV A=",
     "ENV A=${B:-x} C=${D:+y} E=$F",
@@ -119,8 +119,8 @@ INSTRUCTIONS: tuple[str, ...] = (
     'LABEL "com.example.vendor"="ACME Inc."',
     'LABEL version="1.0" description="a \\\nb"',
     "LABEL a b c",
-    "LABEL a.b.c=1 \\\n      d=\"\"",
-    "LABEL multi.label1=\"value1\" multi.label2=\"value2\" other=\"value3\"",
+    'LABEL a.b.c=1 \\\n      d=""',
+    'LABEL multi.label1="value1" multi.label2="value2" other="value3"',
     "ARG A",
     "ARG A=1",
     "ARG A=1 B C=3",
@@ -212,12 +212,13 @@ FILES: tuple[str, ...] = (
     "ARG V=1\nFROM debian:$V",
     "ARG V\nFROM debian:${V:-trixie}",
     "ARG V=1\nARG IMAGE=debian:${V}\nFROM ${IMAGE}\nARG V\nRUN echo $V",
-    "ARG V=\"x\"\nFROM debian:${V:+slim}",
+    'ARG V="x"\nFROM debian:${V:+slim}',
     "ARG A=1 B=2\nFROM debian:$A$B",
     "ARG BASE=build\nFROM debian AS build\nFROM $BASE",
     "FROM debian-$TARGETARCH",
     "FROM debian AS a\nFROM a AS b\nFROM b AS c\nRUN x",
-    "FROM a AS one\nFROM b AS two\nFROM c\nCOPY --from=one /1 /\nCOPY --from=two /2 /\nCOPY --from=0 /3 /\nCOPY --from=1 /4 /",
+    "FROM a AS one\nFROM b AS two\nFROM c\nCOPY --from=one /1 /\nCOPY --from=two /2 /\n"
+    "COPY --from=0 /3 /\nCOPY --from=1 /4 /",
     "FROM a AS one\nFROM b\nRUN --mount=type=bind,from=one,source=/x,target=/y z",
     "FROM a AS unused\nRUN x\nFROM b\nRUN y",
     "FROM a AS same\nFROM b AS same\nFROM same",
@@ -236,8 +237,8 @@ FILES: tuple[str, ...] = (
     'EXPOSE 8000\nUSER 1000\nCMD ["python", "-m", "app"]',
     "FROM maven AS b\nWORKDIR /s\nCOPY pom.xml .\nRUN --mount=type=cache,target=/root/.m2 mvn -B package\n"
     'FROM eclipse-temurin:21-jre\nCOPY --from=b /s/target/*.jar /app.jar\nENTRYPOINT ["java","-jar","/app.jar"]',
-    "FROM rust AS chef\nFROM chef AS plan\nRUN a\nFROM chef AS build\nCOPY --from=plan /r /r\nRUN b\nFROM gcr.io/distroless/cc\n"
-    "COPY --from=build /b /b",
+    "FROM rust AS chef\nFROM chef AS plan\nRUN a\nFROM chef AS build\nCOPY --from=plan /r /r\nRUN b\n"
+    "FROM gcr.io/distroless/cc\nCOPY --from=build /b /b",
 )
 
 

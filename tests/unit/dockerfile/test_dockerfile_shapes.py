@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dockerfile as oracle
 import pytest
+from dockerfile_shapes import ALL
 
 from polyarch.arch import Platform
 from polyarch.dockerfile.graph import resolve
@@ -11,7 +12,6 @@ from polyarch.dockerfile.lower import CONTEXT
 from polyarch.dockerfile.model import Dockerfile, Instruction
 from polyarch.dockerfile.parse import parse_dockerfile
 from polyarch.dockerfile.rewrite import pin
-from dockerfile_shapes import ALL
 
 ARM64, AMD64 = Platform("linux", "arm64"), Platform("linux", "amd64")
 
