@@ -5,10 +5,12 @@
 
 from polyarch.verify.codes import CODES, Code, Severity
 from polyarch.verify.facts import LayerCache, LayerFacts, Limits
+from polyarch.verify.formats import junit, sarif
 from polyarch.verify.prove import verify
 from polyarch.verify.report import Entry, Report, Violation
 from polyarch.verify.scan import scan
 
 __all__ = [
-    "CODES", "Code", "Entry", "LayerCache", "LayerFacts", "Limits", "Report", "Severity", "Violation", "scan", "verify",
+    "CODES", "Code", "Entry", "LayerCache", "LayerFacts", "Limits", "Report", "Severity", "Violation", "junit", "sarif",
+    "scan", "verify",
 ]  # fmt: skip

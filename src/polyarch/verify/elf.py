@@ -7,6 +7,7 @@ could tell something: programs (for PT_INTERP), x86-64 files with the ISA proper
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -25,20 +26,22 @@ from polyarch.verify.facts import ElfKind
 
 MAGIC: Final = b"\x7fELF"
 HEADER: Final = 64  # bytes of the longest ELF header
-HEAD: Final = 1 << 14  # bytes in which program headers, interpreter and notes of linked files lie
+HEAD: Final = 1 << 12  # bytes in which program headers, interpreter and notes of linked files lie
 EM_ARM: Final = 40
 EM_X86_64: Final = 62
 ET_EXEC: Final = 2
 ET_DYN: Final = 3
 _ISA_NEEDED: Final = (0xC0008002).to_bytes(4, "little")
-_ISA_BASELINE: Final = _ISA_NEEDED + bytes((4, 0, 0, 0, 1, 0, 0, 0))
+# Distributions state the baseline in every file; only what says more is worth a full reading.
+_MORE_THAN_BASELINE: Final = re.compile(re.escape(_ISA_NEEDED) + b"(?!\4\0\0\0\1\0\0\0)")
 _MOST_SEGMENTS: Final = 256
 _MOST_PARTS: Final = 1000  # notes, properties and attributes looked at in one file
 # Tag_CPU_arch -> version of the architecture (Arm ABI addenda); the microcontroller profiles are left out.
 _ARM_ARCH: Final = {0: 3, 1: 4, 2: 4, 3: 5, 4: 5, 5: 5, 6: 6, 7: 6, 8: 6, 9: 6, 10: 7, 14: 8, 15: 8, 22: 9}
 # What pyelftools is known to raise on bytes that are not ELF, beside its own errors.
 _BROKEN: Final = (
-    ELFError, ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error, AssertionError, RecursionError,
+    ELFError, ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error, AssertionError,
+    RecursionError,
 )  # fmt: skip
 
 
@@ -53,12 +56,15 @@ def header_of(head: bytes) -> ElfKind:
     return _decode(head[:24], flags)
 
 
-def interpreter_of(head: bytes, kind: ElfKind) -> str:
-    """PT_INTERP of a linked file out of its first `HEAD` bytes, or "". Raises `NotElfError`."""
+def interpreter_of(head: bytes, kind: ElfKind) -> str | None:
+    """PT_INTERP of a linked file, "" when it has none, None when that lies behind the bytes of `head`.
+
+    Linkers put it into the first `HEAD` bytes; patchelf moves it to the end. Raises `NotElfError`.
+    """
     if kind.type not in (ET_EXEC, ET_DYN):
         return ""
     try:
-        return _interpreter(BytesIO(head), _structs(kind.elf_class, kind.byteorder))
+        return _interpreter(head, _structs(kind.elf_class, kind.byteorder))
     except _BROKEN as problem:
         raise NotElfError(f"program headers: {problem}") from problem
 
@@ -69,8 +75,7 @@ def level_of(data: bytes, kind: ElfKind) -> int:
     `data` is the head for x86-64 (its notes are in front) and the whole file for Arm (its attributes are at the end).
     """
     try:
-        # Distributions state the baseline in every file; only what says more is worth a full reading.
-        if kind.machine == EM_X86_64 and data.count(_ISA_NEEDED) > data.count(_ISA_BASELINE):
+        if kind.machine == EM_X86_64 and _MORE_THAN_BASELINE.search(data):
             return _x86_level(data)
         if kind.machine == EM_ARM:
             return _arm_level(data)
@@ -108,13 +113,18 @@ def _structs(elf_class: int, byteorder: str) -> Any:  # noqa: ANN401  # pyelftoo
     return structs
 
 
-def _interpreter(stream: BytesIO, structs: Any) -> str:  # noqa: ANN401  # pyelftools has no types
+def _interpreter(head: bytes, structs: Any) -> str | None:  # noqa: ANN401  # pyelftools has no types
+    stream = BytesIO(head)
     header = struct_parse(structs.Elf_Ehdr, stream)
     for number in range(min(header["e_phnum"], _MOST_SEGMENTS)):
-        segment = struct_parse(structs.Elf_Phdr, stream, header["e_phoff"] + number * header["e_phentsize"])
+        at = header["e_phoff"] + number * header["e_phentsize"]
+        if at + structs.Elf_Phdr.sizeof() > len(head):
+            return None
+        segment = struct_parse(structs.Elf_Phdr, stream, at)
         if segment["p_type"] == "PT_INTERP":
-            stream.seek(segment["p_offset"])
-            return stream.read(min(segment["p_filesz"], 4096)).split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+            start, size = segment["p_offset"], min(segment["p_filesz"], 4096)
+            path = head[start : start + size]
+            return path.split(b"\0", 1)[0].decode("utf-8", "surrogateescape") if len(path) == size else None
     return ""
 
 

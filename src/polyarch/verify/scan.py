@@ -9,7 +9,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from polyarch.verify.elf import EM_ARM, HEAD, HEADER, MAGIC, NotElfError, header_of, interpreter_of, level_of
+from polyarch.verify.elf import (
+    EM_ARM,
+    ET_DYN,
+    ET_EXEC,
+    HEAD,
+    HEADER,
+    MAGIC,
+    NotElfError,
+    header_of,
+    interpreter_of,
+    level_of,
+)
 from polyarch.verify.facts import DEFAULT_LIMITS, Compression, ElfKind, Fault, Kind, LayerFacts, Limits, name_word
 from polyarch.verify.streams import CHUNKED_MAGIC, CorruptError, expand, sniff
 from polyarch.verify.tape import BLOCK, Content, MalformedError, Member, Tape, walk
@@ -21,7 +32,7 @@ _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
 _AR_MAGIC: Final = b"!<arch>\n"
 _AR_NAMES: Final = 1 << 18  # bytes of an archive's table of long names that are kept
-_ARM_WHOLE: Final = 8 << 20  # bytes of a 32-bit Arm file that are kept to find its attributes; longer files go without
+_WHOLE: Final = 8 << 20  # bytes of a file that are held where what matters is at its end; longer files go without
 _SCRIPT_LINE: Final = 256  # BINPRM_BUF_SIZE of Linux
 _SETUID: Final = 0o6000
 _FAULTS: Final = 1000  # of one layer; a layer with more has no need of the rest
@@ -249,14 +260,18 @@ class _Found:
         try:
             kind = header_of(head)
             interpreter = interpreter_of(head, kind) if runs else ""
+            wanted = interpreter is None or kind.machine == EM_ARM
+            whole = head + content.take(content.left) if wanted and content.left <= _WHOLE else head
+            if interpreter is None:
+                interpreter = interpreter_of(whole, kind)
+                if interpreter is None and not content.left:
+                    raise NotElfError("its program headers or its interpreter lie behind its end")
         except NotElfError as problem:
             self.fault("elf-malformed", path, str(problem))
             return
-        whole = kind.machine == EM_ARM and content.left <= _ARM_WHOLE
-        level = level_of(head + content.take(content.left) if whole else head, kind)
-        static = runs and kind.type in (2, 3) and not interpreter
+        static = runs and kind.type in (ET_EXEC, ET_DYN) and interpreter == ""
         self._count(path)
-        self._elves[path] = ((self._kind(replace(kind, level=level, static=static)), ""),)
+        self._elves[path] = ((self._kind(replace(kind, level=level_of(whole, kind), static=static)), ""),)
         if interpreter:
             self._keep(self._interpreters, path, interpreter)
 

@@ -1,8 +1,9 @@
 """A tar archive read forwards, once, with next to nothing held in memory.
 
-`tarfile` decodes each header; walking from one to the next is done here, because `tarfile`'s stream mode keeps every
-member it met and copies all content through blocks of 10 KiB. Sources: POSIX.1-2017 pax, GNU tar manual "Basic Tar
-Format" (L and K long names, S sparse), and the layer rules of OCI image-spec `layer.md`.
+Not `tarfile`: its stream mode keeps every member it met, copies all content through blocks of 10 KiB, and takes more
+time than everything else that is done with a layer's entries. Here content is passed over without a copy.
+Sources: POSIX.1-2017 pax, GNU tar manual "Basic Tar Format" (L and K long names, S sparse), and the layer rules of OCI
+image-spec `layer.md`.
 """
 
 from __future__ import annotations
@@ -139,20 +140,47 @@ def walk(tape: Tape) -> Iterator[tuple[Member, Content]]:
         extended = {}
 
 
-def _header(tape: Tape) -> tarfile.TarInfo | None:
+def _header(tape: Tape) -> Member | None:
     """The next header, or None at the end-of-archive mark. An archive may also just end between two entries."""
     block = tape.take(BLOCK)
-    if not block:
+    if not block.strip(b"\0"):
         return None
-    if not any(block):
-        return None
+    if len(block) < BLOCK:
+        raise MalformedError("the archive ends inside a header")
     try:
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError) as problem:
+        member = _decode_header(block)
+    except ValueError as problem:
         raise MalformedError(f"a header that is not tar's: {problem}") from problem
-    if info.type == tarfile.GNUTYPE_SPARSE:
+    if member.type == tarfile.GNUTYPE_SPARSE:
         _skip_sparse_headers(tape, block[482])
-    return info
+    return member
+
+
+def _decode_header(block: bytes) -> Member:
+    """The fields of a ustar, GNU or v7 header. Raises `ValueError`."""
+    sums = sum(block) - sum(block[148:156]) + 256
+    if _number(block[148:156]) != sums:
+        raise ValueError("its checksum does not fit")
+    kind = block[156:157]
+    name = _decode(block[:100].split(b"\0", 1)[0])
+    if block[345] and block[257:263] == b"ustar\0":
+        name = _decode(block[345:500].split(b"\0", 1)[0]) + "/" + name
+    if kind == tarfile.AREGTYPE and name.endswith("/"):
+        kind = tarfile.DIRTYPE
+    linkname = _decode(block[157:257].split(b"\0", 1)[0]) if block[157] else ""
+    return Member(name, kind, _number(block[100:108]), _number(block[124:136]), linkname)
+
+
+def _number(field: bytes) -> int:
+    """Octal digits, or base 256 when the top bit is set. Raises `ValueError`."""
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big")
+        # 0x80 marks a positive number, 0xff a negative one in two's complement.
+        return value - (1 << 8 * len(field)) if field[0] == 0xFF else value & ((1 << 8 * len(field) - 1) - 1)
+    digits = field.split(b"\0", 1)[0].strip()
+    if digits and not digits.isdigit():
+        raise ValueError(f"{digits!r} is no number")
+    return int(digits or b"0", 8)
 
 
 def _skip_sparse_headers(tape: Tape, more: int) -> None:
@@ -167,7 +195,7 @@ def _skip_sparse_headers(tape: Tape, more: int) -> None:
     raise MalformedError("a sparse map without end")
 
 
-def _member(header: tarfile.TarInfo, pax: dict[str, str]) -> Member:
+def _member(header: Member, pax: dict[str, str]) -> Member:
     size = header.size
     if "size" in pax:
         if not pax["size"].isascii() or not pax["size"].isdigit() or len(pax["size"]) > 20:
@@ -175,6 +203,8 @@ def _member(header: tarfile.TarInfo, pax: dict[str, str]) -> Member:
         size = int(pax["size"])
     if header.type in _WITHOUT_CONTENT:
         size = 0
+    if not pax and size == header.size:
+        return header
     name = pax.get("GNU.sparse.name") or pax.get("path") or header.name
     return Member(name, header.type, header.mode, size, pax.get("linkpath") or header.linkname)
 

@@ -1,0 +1,73 @@
+"""The gate that every index passes before it is tagged or pushed; what was proved once is not proved again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from polyarch import places
+from polyarch.errors import ProofError
+from polyarch.oci.layout import Layout, LayoutSource
+from polyarch.oci.model import Document
+from polyarch.report import Event, Sink
+from polyarch.verify.prove import verify
+from polyarch.verify.report import Report, Violation
+
+
+class LayerFiles:
+    """A `LayerCache` in a folder: what each layer holds, by its digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, digest: str) -> str | None:
+        """What was kept of a layer, or None."""
+        path = self._path(digest)
+        return path.read_text() if path.exists() else None
+
+    def put(self, digest: str, facts: str) -> None:
+        """Keep what a layer holds."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(digest)
+        beside = path.with_suffix(".new")
+        beside.write_text(facts)
+        beside.rename(path)
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{digest.replace(':', '-')}.json"
+
+
+def prove(layout: Layout, document: Document, name: str, show: Sink) -> None:
+    """Verify an image of the layout, unless that very image was proved before.
+
+    Raises `ProofError` that lists every violation; warnings are shown and let it pass.
+    """
+    record = places.home() / "proofs" / f"{document.digest.replace(':', '-')}.json"
+    if record.exists():
+        return
+    show(Event("step", "proof", f"verifying {name}"))
+    report = verify(LayoutSource(layout, document, name), known=LayerFiles(places.cache() / "layers"))
+    if not report.ok:
+        raise failed(report)
+    for violation in report.of("warning"):
+        show(Event("note", violation.platform or "proof", f"{violation.code}: {violation.message}"))
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(report.as_dict()))
+    show(Event("done", "proof", f"{len(report.entries)} images are what they say"))
+
+
+def failed(report: Report) -> ProofError:
+    """The error of a report that is not clean."""
+    errors = report.of("error")
+    hints = dict.fromkeys(violation.hint for violation in errors if violation.hint)
+    return ProofError(
+        f"{report.name} is not what it says: {len(errors)} violations",
+        detail="\n".join(map(line, errors)),
+        hint="; ".join(hints),
+    )
+
+
+def line(violation: Violation) -> str:
+    """A violation in one line: code, platform, path, message."""
+    where = " ".join(part for part in (violation.platform, violation.path) if part)
+    return f"{violation.code}: {where + ': ' if where else ''}{violation.message}"
