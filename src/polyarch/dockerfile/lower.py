@@ -18,6 +18,8 @@ from polyarch.dockerfile.model import Dockerfile, Heredoc, Instruction
 from polyarch.dockerfile.parse import bad
 
 CONTEXT = "polyarch-heredocs"
+# buildah 1.28 takes a line of 64 KiB for the end of the file, says nothing and builds the rest of the image.
+_LINE_LIMIT = 60000  # bytes
 _ADD_ONLY = frozenset({"--checksum", "--keep-git-dir", "--unpack"})
 _FILE_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._+-]+")
 
@@ -43,14 +45,19 @@ def lower(dockerfile: Dockerfile, instruction: Instruction, around: Surroundings
     """An instruction with here-documents, without them. Raises `InputError` where that cannot be said."""
     active = instruction.trigger or instruction
     lowered = (_run if active.keyword == "RUN" else _copy)(dockerfile, active, around)
-    if instruction.trigger is None:
-        return lowered
-    if lowered.files:
+    if instruction.trigger and lowered.files:
         raise bad(
             dockerfile.name, instruction.line, "an ONBUILD with this here-document would need a file at a later build",
             "put the text into a file of the build context",
         )  # fmt: skip
-    return Lowered(tuple(f"ONBUILD {line}" for line in lowered.lines))
+    prefix = "ONBUILD " if instruction.trigger else ""
+    lines = [piece for line in lowered.lines for piece in _folded(prefix + line, dockerfile.escape)]
+    if len(lines) > instruction.end_line - instruction.line + 1 or len(lines[-1].encode()) > _LINE_LIMIT:
+        raise bad(
+            dockerfile.name, instruction.line, "the here-document is too long for one command",
+            "put the text into a file of the build context",
+        )  # fmt: skip
+    return Lowered(tuple(lines), lowered.files)
 
 
 def words(flags: tuple[str, ...]) -> str:
@@ -100,6 +107,23 @@ def _expanded(dockerfile: Dockerfile, copy: Instruction, document: Heredoc, arou
         return lex.process_word(text)
     except ValueError as error:
         raise bad(dockerfile.name, copy.line, f"in the here-document {document.name}: {error}") from error
+
+
+def _folded(line: str, escape: str) -> list[str]:
+    """A line as continuation lines that buildah can read: none starts as a comment does or ends in an escape.
+
+    The last one is too long where there is no such place to cut.
+    """
+    pieces = []
+    while len(line.encode()) > _LINE_LIMIT:
+        most = len(line.encode()[:_LINE_LIMIT].decode(errors="ignore"))
+        fits = (at for at in range(most, most // 2, -1) if line[at - 1] not in "\\` \t" and line[at] not in "# \t")
+        end = next(fits, None)
+        if end is None:
+            break
+        pieces.append(line[:end] + escape)
+        line = line[end:]
+    return [*pieces, line]
 
 
 def _content(document: Heredoc) -> str:

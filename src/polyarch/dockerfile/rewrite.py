@@ -1,8 +1,8 @@
 """The Dockerfile's text for one platform, in which a builder finds exact images and nothing that it cannot read.
 
-buildah 1.28 builds every stage that the file has, needed or not, and pulls what a FROM names for whatever platform it
-thinks of. So each FROM that counts is written out with its platform and image, stages that do not count are emptied,
-and here-documents are lowered. No line moves: the builder's messages keep their meaning.
+buildah pulls what a FROM names for whatever platform it thinks of, and may build stages that are not needed. So each
+FROM that counts is written out with its platform and image, stages that do not count are emptied, and here-documents
+are lowered. No line moves: the builder's messages keep their meaning.
 """
 
 from __future__ import annotations

@@ -115,6 +115,18 @@ def test_a_run_with_a_heredoc_becomes_its_json_form(text: str, line: str) -> Non
     assert not pinned.files
 
 
+@pytest.mark.parametrize(("directive", "escape"), [("", "\\"), ("# escape=`\n", "`")])
+def test_a_long_heredoc_is_folded_for_buildah_drops_a_line_of_64_kib(directive: str, escape: str) -> None:
+    script = "".join(f"echo {'é' * 30} # {number}\n" for number in range(1000))
+    lines = _lines(f"{directive}FROM a\nRUN <<EOF\n{script}EOF").copy()
+    pieces = [line for line in lines if line][2 if directive else 1 :]
+    assert len(pieces) == 2
+    assert all(len(piece.encode()) < 65000 for piece in pieces)
+    assert pieces[0].endswith(escape)
+    whole = parse_dockerfile("\n".join(lines), "f").stages[0].instructions[0]
+    assert whole.args == ("/bin/sh", "-c", script)
+
+
 def test_a_heredoc_runs_in_the_shell_in_force() -> None:
     text = 'FROM a AS b\nSHELL ["/bin/bash", "-ec"]\nFROM b\nRUN <<EOF\nx\nEOF'
     assert _lines(text)[3] == 'RUN ["/bin/bash", "-ec", "x\\n"]'
@@ -169,6 +181,8 @@ def test_variables_in_a_copied_heredoc_come_from_args_and_env_with_env_first() -
         ("FROM a\nRUN <<'a/b'\n#!/bin/sh\na/b", "is no file name"),
         ("FROM a\nCOPY x <<f /d\ny\nf", "must end with a /"),
         ("FROM a\nCOPY <<f /d\n${A\nf", "in the here-document f"),
+        (f"FROM a\nRUN <<f\n{'a' + chr(1) * 60000}\nf", "too long"),
+        (f"FROM a\nRUN <<f\n{'#' * 65000}\n{'#' * 65000}\nf", "too long"),
         ("FROM a\nONBUILD COPY <<f /d\nx\nf", "ONBUILD"),
         ("FROM a\nONBUILD RUN <<f\n#!/bin/sh\nf", "ONBUILD"),
     ],
