@@ -58,7 +58,7 @@ def survey(source: Source) -> Survey:
 def _document(source: Source, document: Document, descriptor: Descriptor, found: Survey, depth: int) -> None:
     _judge_document(document, descriptor, found.findings)
     if isinstance(document.value, Manifest):
-        found.images.append(_image(source, document.value, descriptor, found.findings))
+        found.images.append(_image(source, document.value, descriptor, found.findings, depth > 0))
         return
     index = document.value
     if depth >= _DEEPEST or len(found.images) + len(index.manifests) > _MOST_DOCUMENTS:
@@ -112,7 +112,7 @@ def _judge_document(document: Document, descriptor: Descriptor, findings: Findin
         )
 
 
-def _image(source: Source, manifest: Manifest, descriptor: Descriptor, findings: Findings) -> Image:
+def _image(source: Source, manifest: Manifest, descriptor: Descriptor, findings: Findings, listed: bool) -> Image:
     """The manifest with its config, told apart from attestations and artifacts."""
     stated = descriptor.platform.platform if descriptor.platform else None
     if descriptor.is_attestation:
@@ -129,7 +129,7 @@ def _image(source: Source, manifest: Manifest, descriptor: Descriptor, findings:
     platform = stated or (config.platform if config and config.architecture else None)
     labels = config.config.labels if config and config.config else None
     allow = allowances((manifest.annotations, descriptor.annotations, labels))
-    return Image("image", platform, descriptor, manifest, config, allow)
+    return Image("image", platform, descriptor, manifest, config, allow, listed)
 
 
 def _config(source: Source, descriptor: Descriptor, findings: Findings) -> ImageConfig | None:
@@ -172,11 +172,17 @@ def _platforms(found: Survey) -> None:
     for image in images:
         if image.descriptor.platform:
             stated.setdefault(image.descriptor.digest, set()).add(image.descriptor.platform.platform)
-    for digest, platforms in stated.items():
-        if len(platforms) > 1:
-            found.findings.add(
-                "platform-conflict", f"one manifest for {', '.join(map(str, sorted(platforms)))}", layer=digest
-            )
+    conflicts = {digest: platforms for digest, platforms in stated.items() if len(platforms) > 1}
+    for digest, platforms in conflicts.items():
+        found.findings.add(
+            "platform-conflict", f"one manifest for {', '.join(map(str, sorted(platforms)))}", layer=digest
+        )
+    # Of such entries only the one that the config agrees with is worth judging: the rest is wrong by its label.
+    found.images = [image for image in found.images if image.descriptor.digest not in conflicts or _agrees(image)]
+
+
+def _agrees(image: Image) -> bool:
+    return image.config is not None and image.platform == image.config.platform
 
 
 def _key(image: Image) -> tuple[Platform | None, str]:

@@ -104,6 +104,13 @@ class LayerFacts:
     hardlinks: dict[str, str] = field(default_factory=dict)
     names: array[int] = field(default_factory=lambda: array("Q"))
 
+    @property
+    def whole(self) -> bool:
+        """Whether all entries are known."""
+        stops = {"layer-corrupt", "layer-bomb", "layer-limit", "tar-malformed"}
+        readable = self.compression in ("tar", "gzip", "zstd", "empty")
+        return readable and not any(fault.code in stops for fault in self.faults)
+
     def holds(self, path: str) -> frozenset[Kind]:
         """What this layer says of `path`: several kinds when it removes and adds it, or has it twice."""
         word = name_word(path)

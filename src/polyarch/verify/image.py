@@ -16,7 +16,10 @@ ALLOW_ANNOTATION: Final = "io.polyarch.verify.allow"
 
 @dataclass(frozen=True)
 class Image:
-    """A manifest that was read. `platform` is what the descriptor states, else what the config states."""
+    """A manifest that was read.
+
+    `platform` is what the descriptor states, else what the config states; `listed` means that an index names it.
+    """
 
     kind: Literal["image", "attestation", "artifact"]
     platform: Platform | None
@@ -24,6 +27,7 @@ class Image:
     manifest: Manifest
     config: ImageConfig | None = None
     allow: tuple[str, ...] = ()
+    listed: bool = False
 
     @property
     def label(self) -> str:

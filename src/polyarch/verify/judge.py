@@ -11,7 +11,7 @@ from polyarch.verify.documents import DIGEST, LAYER_TYPES
 from polyarch.verify.entrypoint import Closure, closure, search_path
 from polyarch.verify.facts import Fault, LayerFacts
 from polyarch.verify.image import Allowed, Image
-from polyarch.verify.programs import Zones, foreign_folder, is_loader, judge_kind
+from polyarch.verify.programs import Zones, foreign_folder, foreign_loaders, judge_kind, loaders, merged
 from polyarch.verify.report import Findings, Violation
 from polyarch.verify.root import Root
 
@@ -52,14 +52,14 @@ class _Judge:
         self._findings = findings
         self._allowed = Allowed((*allow, *image.allow))
         self._silenced = 0
+        self._foreign: dict[str, str] = {}
         present = [layer for layer in image.manifest.layers if layer.digest in facts]
         self._digests = tuple(layer.digest for layer in present)
         self._root = Root([facts[layer.digest] for layer in present])
-        # What stands only on top of a layer that cannot be read is not known to be missing.
-        self._complete = len(present) == len(image.manifest.layers) and not any(
-            fault.code in ("layer-corrupt", "layer-bomb", "layer-limit", "tar-malformed")
-            for layer in present for fault in facts[layer.digest].faults
-        )  # fmt: skip
+        # Of a root with a layer that cannot be read whole, nothing is known to be missing.
+        self._complete = len(present) == len(image.manifest.layers) and all(
+            facts[layer.digest].whole for layer in present
+        )
 
     def all(self) -> None:
         """Judge layers, labels, entries and programs."""
@@ -69,7 +69,7 @@ class _Judge:
         self._faults()
         arch = self._image.arch
         run = self._image.config.config if self._image.config else None
-        starts = closure(self._root, run) if self._complete else Closure()
+        starts = closure(self._root, run) if self._complete and self._image.config else Closure()
         for problem in starts.problems:
             self._findings.add(problem.code, problem.message, path=_shown(problem.path))
         if arch is not None:
@@ -121,10 +121,8 @@ class _Judge:
         stated = image.descriptor.platform.platform if image.descriptor.platform else None
         if config is not None and stated is not None and config.platform != stated and not _same_but_variant(image):
             self._findings.add("platform-mismatch", f"the index says {stated}, the config {config.platform}")
-        if image.platform is None or not image.platform.architecture:
-            self._findings.add(
-                "platform-unstated", "neither index nor config states a platform", layer=image.descriptor.digest
-            )
+        if (stated is None and image.listed) or image.platform is None or not image.platform.architecture:
+            self._findings.add("platform-unstated", "no platform is stated", layer=image.descriptor.digest)
         elif image.arch is None:
             self._findings.add("platform-unknown", f"{image.platform} is not in the table")
 
@@ -136,17 +134,13 @@ class _Judge:
                     self._fault(fault, number, digest)
 
     def _fault(self, fault: Fault, number: int, digest: str) -> None:
-        if CODES[fault.code].allowable:
-            if self._root.hidden(fault.path, number):
-                return
-            if self._allowed(fault.path):
-                self._silenced += 1
-                return
-        # Every package that makes a root makes the usual nodes; engines mount their own /dev over them.
-        usual = fault.code == "device-file" and fault.path.startswith("dev/")
-        self._findings.add(
-            fault.code, fault.message, layer=digest, path=_shown(fault.path), severity="info" if usual else None
-        )
+        if not CODES[fault.code].allowable:
+            self._findings.add(fault.code, fault.message, layer=digest, path=_shown(fault.path))
+        elif not self._root.hidden(fault.path, number):
+            # Every package that makes a root makes the usual nodes; engines mount their own /dev over them.
+            usual = fault.code == "device-file" and fault.path.startswith("dev/")
+            severity: Severity | None = "info" if usual else None
+            self._add(fault.path, fault.code, fault.message, digest, _shown(fault.path), severity)
 
     def _programs(self, arch: Arch, zones: Zones) -> None:
         platform = self._image.platform or arch.platform
@@ -157,47 +151,44 @@ class _Judge:
                 continue
             for path, found in facts.elves.items():
                 wrong = next(((wrong, member) for kind, member in found if (wrong := verdicts[kind])), None)
-                if wrong is None or _spoken_for(path, arch) or self._root.hidden(path, number):
+                if wrong is None or self._root.hidden(path, number) or merged(path) in foreign_loaders(arch):
+                    continue
+                folder = foreign_folder(path, arch)
+                if folder:
+                    self._foreign.setdefault(folder, digest)
                     continue
                 verdict, member = wrong
                 severity: Severity = "warning" if verdict.compatible or _hwcaps(path) else zones.severity(path)
-                self._elf(verdict.code, verdict.message, digest, path, member, severity)
-
-    def _elf(self, code: str, message: str, layer: str, path: str, member: str, severity: Severity) -> None:
-        if self._allowed(path):
-            self._silenced += 1
-            return
-        shown = f"{_shown(path)}({member})" if member else _shown(path)
-        self._findings.add(code, message, layer=layer, path=shown, severity=severity)
+                shown = f"{_shown(path)}({member})" if member else _shown(path)
+                self._add(path, verdict.code, verdict.message, digest, shown, severity)
 
     def _loaders(self, arch: Arch) -> None:
-        own = any(self._root.resolve(path) for path in (arch.loader, _musl(arch)))
-        for other in {a.loader: a for a in ARCHES.values() if a.architecture != arch.architecture}.values():
-            for loader in (other.loader, _musl(other)):
-                found = self._root.resolve(loader)
-                if found is None or loader in (arch.loader, _musl(arch)):
-                    continue
-                if self._allowed(loader.lstrip("/")) or self._allowed(found.path):
-                    self._silenced += 1
-                    continue
+        own = any(self._root.resolve(path) for path in loaders(arch))
+        for path, other in foreign_loaders(arch).items():
+            found = self._root.resolve(path) or self._root.resolve(path.removeprefix("usr/"))
+            if found is not None:
                 message = f"the loader of {other.platform} in an image for {self._image.platform}"
-                self._findings.add(
-                    "foreign-loader", message, layer=self._digests[found.layer], path=loader,
-                    severity="warning" if own else "error",
-                )  # fmt: skip
+                severity: Severity = "warning" if own else "error"
+                self._add(path, "foreign-loader", message, self._digests[found.layer], _shown(path), severity)
 
     def _folders(self, arch: Arch) -> None:
+        """Foreign multiarch folders: those that programs were found in, and those that are there at all."""
         for triplet in sorted({a.triplet for a in ARCHES.values() if a.architecture != arch.architecture}):
             found = self._root.resolve(f"/usr/lib/{triplet}") or self._root.resolve(f"/lib/{triplet}")
-            if found is None:
-                continue
-            if self._allowed(found.path) or self._allowed(f"{found.path}/"):
-                self._silenced += 1
-                continue
-            self._findings.add(
-                "foreign-multiarch", f"the libraries of {triplet} in an image for {self._image.platform}",
-                layer=self._digests[found.layer], path=_shown(found.path),
-            )  # fmt: skip
+            if found is not None:
+                self._foreign.setdefault(merged(found.path), self._digests[found.layer])
+        for folder, digest in self._foreign.items():
+            message = f"libraries of another platform in an image for {self._image.platform}"
+            self._add(f"{folder}/", "foreign-multiarch", message, digest, _shown(folder))
+
+    def _add(
+        self, path: str, code: str, message: str, layer: str, shown: str, severity: Severity | None = None
+    ) -> None:
+        """Note a finding about a path, unless the path is allowed."""
+        if self._allowed(path):
+            self._silenced += 1
+        else:
+            self._findings.add(code, message, layer=layer, path=shown, severity=severity)
 
 
 def _same_but_variant(image: Image) -> bool:
@@ -208,19 +199,9 @@ def _same_but_variant(image: Image) -> bool:
     return (stated.os, stated.architecture) == (config.os, config.architecture)
 
 
-def _spoken_for(path: str, arch: Arch) -> bool:
-    """Whether `foreign-loader` or `foreign-multiarch` speaks of this file."""
-    return bool(foreign_folder(path, arch)) or is_loader(path)
-
-
 def _hwcaps(path: str) -> bool:
     """Loaders take from `glibc-hwcaps/LEVEL/` only what the processor can run."""
     return "/glibc-hwcaps/" in path
-
-
-def _musl(arch: Arch) -> str:
-    cpu = arch.triplet.partition("-")[0]
-    return f"/lib/ld-musl-{'armhf' if arch.triplet.endswith('hf') else cpu}.so.1"
 
 
 def _shown(path: str) -> str:

@@ -28,7 +28,6 @@ _FLOATS: Final = {"riscv64": "double", "loong64": "double"}
 _USR: Final = re.compile(r"^(bin|sbin|lib|lib32|lib64|libx32)(?=/|$)")
 _LOADER_DIRS: Final = frozenset(("usr/lib", "usr/lib64", "usr/lib32", "usr/local/lib", "usr/local/lib64"))
 _TRIPLETS: Final = frozenset(arch.triplet for arch in ARCHES.values())
-_LOADER: Final = re.compile(r"usr/lib(64|32|x32)?/(ld-linux|ld-musl|ld64\.so|ld\.so)[^/]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +80,18 @@ def foreign_folder(path: str, arch: Arch) -> str:
     return ""
 
 
-def is_loader(path: str) -> bool:
-    """Whether the file is a dynamic loader by its name; `foreign-loader` speaks of those."""
-    return _LOADER.match(merged(path)) is not None
+@lru_cache(maxsize=64)
+def foreign_loaders(arch: Arch) -> dict[str, Arch]:
+    """Where the loaders of all other architectures lie (relative to a root with a merged /usr), and whose they are."""
+    own = {merged(path) for path in loaders(arch)}
+    others = [other for other in ARCHES.values() if other.architecture != arch.architecture]
+    return {where: other for other in others for path in loaders(other) if (where := merged(path)) not in own}
+
+
+def loaders(arch: Arch) -> tuple[str, str]:
+    """The dynamic loaders of glibc and of musl, relative to the root."""
+    cpu = "armhf" if arch.triplet.endswith("hf") else arch.triplet.partition("-")[0]
+    return arch.loader.lstrip("/"), f"lib/ld-musl-{cpu}.so.1"
 
 
 @lru_cache(maxsize=4096)

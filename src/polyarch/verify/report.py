@@ -82,7 +82,6 @@ class Findings:
         layer: str = "",
         path: str = "",
         severity: Severity | None = None,
-        count: int = 1,
     ) -> None:
         """Note one finding; `severity` overrides the usual one of the code, which must be in `CODES`."""
         kind = CODES[code]
@@ -97,12 +96,11 @@ class Findings:
                 path,
                 message,
                 kind.hint,
-                count,
-                (path,) if path else (),
+                paths=(path,) if path else (),
             )
             return
         paths = before.paths if not path or len(before.paths) >= _SHOWN else (*before.paths, path)
-        self._found[key] = replace(before, count=before.count + count, paths=paths)
+        self._found[key] = replace(before, count=before.count + 1, paths=paths)
 
     def extend(self, violations: Iterable[Violation]) -> None:
         """Take over violations that are already whole."""

@@ -35,7 +35,6 @@ _AR_NAMES: Final = 1 << 18  # bytes of an archive's table of long names that are
 _WHOLE: Final = 8 << 20  # bytes of a file that are held where what matters is at its end; longer files go without
 _SCRIPT_LINE: Final = 256  # BINPRM_BUF_SIZE of Linux
 _SETUID: Final = 0o6000
-_FAULTS: Final = 1000  # of one layer; a layer with more has no need of the rest
 
 
 class _FullError(Exception):
@@ -67,11 +66,11 @@ def scan(chunks: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, algorithm: st
                 for member, content in walk(tape):
                     found.entry(member, content)
             except MalformedError as problem:
-                found.fault("tar-malformed", "", str(problem))
+                found.faults.append(Fault("tar-malformed", "", str(problem)))
             tape.drain()
             whole = True
     except CorruptError as problem:
-        found.fault("layer-corrupt", "", str(problem))
+        found.faults.append(Fault("layer-corrupt", "", str(problem)))
     except _FullError as full:
         found.faults.append(full.fault)
     for _ in blob:
@@ -172,9 +171,9 @@ class _Found:
         )  # fmt: skip
 
     def fault(self, code: str, path: str, message: str) -> None:
-        """Note what is wrong or worth knowing."""
-        if len(self.faults) < _FAULTS:
-            self.faults.append(Fault(code, path, message))
+        """Note what is wrong or worth knowing. Raises `_FullError` when that is too much to keep."""
+        self._count(path, message)
+        self.faults.append(Fault(code, path, message))
 
     def entry(self, member: Member, content: Content) -> None:
         """Take one entry. Raises `MalformedError`, and `_FullError` when the layer holds too much."""
@@ -217,7 +216,7 @@ class _Found:
         self._text += sum(map(len, texts)) + 150
         if self._text > self._limits.names:
             raise _FullError(
-                "layer-limit", f"programs and links whose names take more than {self._limits.names:,} bytes"
+                "layer-limit", f"names of programs, links and faults that take more than {self._limits.names:,} bytes"
             )
 
     def _forget(self, path: str) -> None:
