@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -41,9 +42,11 @@ class RegistryServer:
     def start(self) -> None:
         config = self.root / "config.yml"
         config.write_text(json.dumps(self._config()))
+        # It takes every REGISTRY_… variable for a setting of its own, podman's REGISTRY_AUTH_FILE too.
+        env = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_")}
         with (self.root / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                ["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env
             )
         self._wait()
 

@@ -260,7 +260,7 @@ class Registry:
                 if not re.match(rf"bytes {start}-", response.headers.get("Content-Range", "")):
                     raise RegistryError(f"{self.host} sent another part of blob {digest} than it was asked for")
                 skip = 0
-            async for chunk in response.aiter_raw(_CHUNK):
+            async for chunk in _gathered(response):
                 rest = chunk[skip:]
                 skip -= len(chunk) - len(rest)
                 if rest:
@@ -279,6 +279,21 @@ class Registry:
             if not following:
                 return
             url = str(response.request.url.join(following))
+
+
+async def _gathered(response: httpx.Response) -> AsyncIterator[bytes]:
+    """A body in chunks of about 1 MiB; what came before a cut is handed on before the error is."""
+    data = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            data += chunk
+            if len(data) >= _CHUNK:
+                yield bytes(data)
+                data.clear()
+    except httpx.TransportError:
+        yield bytes(data)
+        raise
+    yield bytes(data)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
