@@ -47,7 +47,7 @@ class Limits:
     """
 
     expanded: int = 256 << 30
-    bomb_floor: int = 8 << 30
+    bomb_floor: int = 4 << 30
     ratio: int = 200
     entries: int = 1 << 20
     names: int = 24 << 20

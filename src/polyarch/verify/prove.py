@@ -79,13 +79,13 @@ def _read_all(
 
 
 def _facts(source: Source, blob: Descriptor, known: LayerCache | None) -> LayerFacts:
-    kept = known.get(blob.digest) if known else None
+    kept = known.get(blob.digest) if known is not None else None
     before = LayerFacts.from_json(kept) if kept else None
     if before is not None and before.digest == blob.digest:
         return before
     with source.open(blob) as chunks:
         found = scan(_at_most(chunks, 2 * blob.size + _SLACK), algorithm=blob.digest.partition(":")[0])
-    if known and found.digest == blob.digest:
+    if known is not None and found.digest == blob.digest:
         known.put(blob.digest, found.to_json())
     return found
 

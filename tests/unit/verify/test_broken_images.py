@@ -8,10 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from polyarch.arch import parse_platform
-from polyarch.oci import model
-from polyarch.verify import CODES, Report, verify
 from verify_images import (
+    ARM,
     EXEC,
     REL,
     Layer,
@@ -35,9 +33,12 @@ from verify_images import (
     with_files,
 )
 
+from polyarch.arch import parse_platform
+from polyarch.oci import model
+from polyarch.verify import CODES, Report, verify
+
 zstandard = pytest.importorskip("zstandard")
 
-ARM = elf("linux/arm64", interpreter="/lib/ld-linux-aarch64.so.1")
 X86 = elf("linux/amd64")
 NAMES = ("linux/amd64", "linux/arm64", "linux/s390x")
 

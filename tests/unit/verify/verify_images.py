@@ -19,7 +19,9 @@ from polyarch.oci import model
 from polyarch.oci.model import Descriptor, Document, digest_of, parse_document
 
 EXEC, DYN, REL = 2, 3, 1
-FLAGS = {"arm/v7": 0x5000400, "arm/v6": 0x5000400, "arm/v5": 0x5000200, "riscv64": 0x5, "ppc64le": 2, "loong64": 0x43}
+FLAGS = {
+    "arm/v7": 0x5000400, "arm/v6": 0x5000400, "arm/v5": 0x5000200, "riscv64": 0x5, "ppc64le": 2, "loong64": 0x43,
+}  # fmt: skip
 
 
 def arch(platform: str) -> Arch:
@@ -52,10 +54,9 @@ def elf(
         sections, shoff = _arm_attributes(level, start + len(body))
     word = "Q" if bits == 64 else "I"
     ident = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
-    head = ident + struct.pack(
-        f"{order}HHI{word}{word}{word}IHHHHHH", type, number, 1, 0, header if count else 0, shoff, flags, header, entry, count,
-        40 if shoff else 0, 3 if shoff else 0, 2 if shoff else 0,
-    )  # fmt: skip
+    rest = (header, entry, count, *((40, 3, 2) if shoff else (0, 0, 0)))
+    fields = (type, number, 1, 0, header if count else 0, shoff, flags, *rest)
+    head = ident + struct.pack(f"{order}HHI{word}{word}{word}IHHHHHH", *fields)
     table = b""
     for kind, offset, size in segments:
         if bits == 64:
@@ -75,6 +76,9 @@ def _arm_attributes(tag_cpu_arch: int, at: int) -> tuple[bytes, int]:
     first = struct.pack("<10I", 1, 0x70000003, 0, 0, at, len(data), 0, 0, 1, 0)
     second = struct.pack("<10I", 17, 3, 0, 0, at + len(data), len(names), 0, 0, 1, 0)
     return data + names + empty + first + second, at + len(data) + len(names)
+
+
+ARM = elf("linux/arm64", interpreter="/lib/ld-linux-aarch64.so.1")
 
 
 def ar(*members: tuple[str, bytes]) -> bytes:
