@@ -135,13 +135,16 @@ class Registry:
             self._where[digest] = repository
         return found
 
-    async def get_blob(self, repository: str, blob: Descriptor, start: int = 0) -> AsyncGenerator[bytes, None]:
-        """A blob's bytes from `start` on, at most as many as the descriptor says, in chunks of up to 1 MiB.
+    async def get_blob(
+        self, repository: str, blob: Descriptor, start: int = 0, begun: hashlib._Hash | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """A blob's bytes from `start` on, in chunks of about 1 MiB; `begun` is the hash of those before.
 
-        The digest is checked at the end (when `start` is 0; who resumes holds the hash of the beginning): raises
-        `RegistryError` when it, or the size, is another. Raises `InputError` when the blob is missing.
+        Raises `InputError` when the blob is missing; `RegistryError` when there are more bytes or fewer than the
+        descriptor says, or, at the end, when their digest is another.
         """
-        hasher = hashlib.new(blob.digest.partition(":")[0])
+        algorithm, _, value = blob.digest.partition(":")
+        hasher = begun or hashlib.new(algorithm)
         got = start
         async with aclosing(self.read_blob(repository, blob.digest, start)) as chunks:
             async for chunk in chunks:
@@ -152,8 +155,11 @@ class Registry:
                 yield chunk
         if got != blob.size:
             raise RegistryError(f"{self.host} sent {got} bytes of blob {blob.digest}, which should have {blob.size}")
-        if start == 0 and blob.digest.partition(":")[2] != hasher.hexdigest():
-            raise RegistryError(f"{self.host} sent blob {blob.digest} with other bytes than its digest's")
+        if hasher.hexdigest() != value:
+            raise RegistryError(
+                f"{self.host} sent blob {blob.digest} with other bytes than its digest's",
+                detail=f"they have {algorithm}:{hasher.hexdigest()}",
+            )
 
     async def read_blob(self, repository: str, digest: str, start: int = 0) -> AsyncGenerator[bytes, None]:
         """A blob as it is, nothing checked, whatever its length; a connection that is cut is taken up where it was."""

@@ -115,18 +115,14 @@ async def _blob(client: Registry, store: BlobStore, ref: Reference, blob: Descri
 
 async def _fill(client: Registry, ref: Reference, blob: Descriptor, file: BinaryIO) -> None:
     """Append what the file lacks of the blob. Raises `RegistryError` when the whole has another digest."""
-    algorithm, _, value = blob.digest.partition(":")
     if file.seek(0, os.SEEK_END) > blob.size:
         file.truncate(0)
-    hasher = hashlib.new(algorithm)
+    hasher = hashlib.new(blob.digest.partition(":")[0])
     file.seek(0)
     for chunk in iter(lambda: file.read(_READ), b""):
         hasher.update(chunk)
-    async for chunk in client.get_blob(ref.repository, blob, file.tell()):
-        hasher.update(chunk)
+    async for chunk in client.get_blob(ref.repository, blob, file.tell(), hasher):
         file.write(chunk)
-    if hasher.hexdigest() != value:
-        raise RegistryError(f"{ref}: blob {blob.digest} arrived with digest {algorithm}:{hasher.hexdigest()}")
 
 
 def _owned(file: BinaryIO, path: Path) -> bool:

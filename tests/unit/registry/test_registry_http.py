@@ -170,6 +170,26 @@ def test_an_upload_that_is_sent_elsewhere_goes_without_credentials(redirected: b
     assert not logged_in(seen[-1])
 
 
+def test_a_token_is_fetched_once_and_shown_to_the_registry_alone() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        shown = request.headers.get("Authorization", "").partition(" ")[0]
+        seen.append((request.url.host, shown))
+        if request.url.host == "auth.example":
+            return httpx.Response(200, json={"token": "abc"})
+        if shown != "Bearer":
+            return httpx.Response(401, headers={"WWW-Authenticate": 'Bearer realm="https://auth.example/t",service="s"'})
+        return httpx.Response(404) if request.method == "HEAD" else manifest_answer()
+
+    async def twice(client: Registry) -> None:
+        await client.get_manifest(REF)
+        assert not await client.blob_exists("team/app", DIGEST)
+
+    ask(handler, twice)
+    assert seen == [(HOST, ""), ("auth.example", "Basic"), (HOST, "Bearer"), (HOST, "Bearer")]
+
+
 def test_docker_io_is_asked_where_its_api_is() -> None:
     hosts = set()
 
