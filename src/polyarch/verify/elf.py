@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from elftools.common.exceptions import ELFError
 from elftools.common.utils import struct_parse
+from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_E_MACHINE, ENUM_E_TYPE
 from elftools.elf.sections import ARMAttributesSection

@@ -35,6 +35,8 @@ class Kind(IntEnum):
     OPAQUE = 7
 
 
+# A Python string and its place in a dictionary cost about this many bytes beside the text.
+KEPT_NAME: Final = 150
 ENTRY: Final = frozenset(Kind) - {Kind.WHITEOUT, Kind.OPAQUE}
 
 
@@ -103,6 +105,13 @@ class LayerFacts:
     symlinks: dict[str, str] = field(default_factory=dict)
     hardlinks: dict[str, str] = field(default_factory=dict)
     names: array[int] = field(default_factory=lambda: array("Q"))
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that these facts take, roughly."""
+        named = (self.elves, self.interpreters, self.scripts, self.symlinks, self.hardlinks)
+        texts = sum(len(path) + KEPT_NAME for kept in named for path in kept)
+        return texts + len(self.faults) * 2 * KEPT_NAME + len(self.names) * self.names.itemsize
 
     @property
     def whole(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -13,12 +14,13 @@ from polyarch.oci.model import Descriptor
 from polyarch.oci.source import Source
 from polyarch.report import Event, Sink, silent
 from polyarch.verify.documents import DIGEST, blobs, survey
-from polyarch.verify.facts import LayerCache, LayerFacts
+from polyarch.verify.facts import Fault, LayerCache, LayerFacts
 from polyarch.verify.image import Image
 from polyarch.verify.judge import judge_image
 from polyarch.verify.report import Entry, Findings, Report, Violation
 from polyarch.verify.scan import scan
 
+_MEMORY: Final = 64 << 20  # bytes that the facts of all layers may take together
 _SLACK: Final = 1 << 20  # bytes that a blob may be longer than promised before reading stops
 
 
@@ -66,8 +68,9 @@ def _read_all(
             elif blob.digest not in wanted or wanted[blob.digest].size < blob.size:
                 wanted[blob.digest] = blob
     facts: dict[str, LayerFacts] = {}
+    reader = _Reader(source, known)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        futures = {blob.digest: pool.submit(_facts, source, blob, known) for blob in wanted.values()}
+        futures = {blob.digest: pool.submit(reader.read, blob) for blob in wanted.values()}
         for step, (digest, future) in enumerate(futures.items(), start=1):
             try:
                 facts[digest] = future.result()
@@ -78,16 +81,37 @@ def _read_all(
     return facts, findings.all()
 
 
-def _facts(source: Source, blob: Descriptor, known: LayerCache | None) -> LayerFacts:
-    kept = known.get(blob.digest) if known is not None else None
-    before = LayerFacts.from_json(kept) if kept else None
-    if before is not None and before.digest == blob.digest:
-        return before
-    with source.open(blob) as chunks:
-        found = scan(_at_most(chunks, 2 * blob.size + _SLACK), algorithm=blob.digest.partition(":")[0])
-    if known is not None and found.digest == blob.digest:
-        known.put(blob.digest, found.to_json())
-    return found
+class _Reader:
+    """Reads blobs, several at once, and keeps what all of their facts together weigh within `_MEMORY`."""
+
+    def __init__(self, source: Source, known: LayerCache | None) -> None:
+        self._source = source
+        self._known = known
+        self._lock = threading.Lock()
+        self._weight = 0
+
+    def read(self, blob: Descriptor) -> LayerFacts:
+        """The facts of one blob, or that they are too many. Raises what the source raises."""
+        found = self._before(blob) or self._now(blob)
+        with self._lock:
+            self._weight += found.weight
+            if self._weight <= _MEMORY:
+                return found
+            self._weight -= found.weight
+        fault = Fault("layer-limit", "", f"the layers together hold more than fits into {_MEMORY:,} bytes")
+        return LayerFacts(found.digest, found.size, found.diff_id, found.expanded, found.compression, faults=(fault,))
+
+    def _before(self, blob: Descriptor) -> LayerFacts | None:
+        kept = self._known.get(blob.digest) if self._known is not None else None
+        facts = LayerFacts.from_json(kept) if kept else None
+        return facts if facts is not None and facts.digest == blob.digest else None
+
+    def _now(self, blob: Descriptor) -> LayerFacts:
+        with self._source.open(blob) as chunks:
+            found = scan(_at_most(chunks, 2 * blob.size + _SLACK), algorithm=blob.digest.partition(":")[0])
+        if self._known is not None and found.digest == blob.digest:
+            self._known.put(blob.digest, found.to_json())
+        return found
 
 
 def _at_most(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:

@@ -21,7 +21,17 @@ from polyarch.verify.elf import (
     interpreter_of,
     level_of,
 )
-from polyarch.verify.facts import DEFAULT_LIMITS, Compression, ElfKind, Fault, Kind, LayerFacts, Limits, name_word
+from polyarch.verify.facts import (
+    DEFAULT_LIMITS,
+    KEPT_NAME,
+    Compression,
+    ElfKind,
+    Fault,
+    Kind,
+    LayerFacts,
+    Limits,
+    name_word,
+)
 from polyarch.verify.streams import CHUNKED_MAGIC, CorruptError, expand, sniff
 from polyarch.verify.tape import BLOCK, Content, MalformedError, Member, Tape, walk
 
@@ -212,8 +222,7 @@ class _Found:
         where[path] = value
 
     def _count(self, *texts: str) -> None:
-        # A Python string and its place in a dictionary cost about 150 bytes beside the text.
-        self._text += sum(map(len, texts)) + 150
+        self._text += sum(map(len, texts)) + KEPT_NAME
         if self._text > self._limits.names:
             raise _FullError(
                 "layer-limit", f"names of programs, links and faults that take more than {self._limits.names:,} bytes"
