@@ -41,8 +41,8 @@ _MOST_PARTS: Final = 1000  # notes, properties and attributes looked at in one f
 _ARM_ARCH: Final = {0: 3, 1: 4, 2: 4, 3: 5, 4: 5, 5: 5, 6: 6, 7: 6, 8: 6, 9: 6, 10: 7, 14: 8, 15: 8, 22: 9}
 # What pyelftools is known to raise on bytes that are not ELF, beside its own errors.
 _BROKEN: Final = (
-    ELFError, ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error, AssertionError,
-    RecursionError,
+    ELFError, ConstructError, ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error,
+    AssertionError, RecursionError,
 )  # fmt: skip
 
 
