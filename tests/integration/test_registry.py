@@ -7,7 +7,9 @@ import json
 import os
 import re
 import subprocess
+import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from polyarch.oci.model import (
     PlatformField,
     document,
 )
-from polyarch.oci.reference import Location, Reference
+from polyarch.oci.reference import Location, Reference, parse_location
 from polyarch.registry import trust, upload
 from polyarch.registry.client import Registry
 from polyarch.registry.http import TransientError
@@ -416,3 +418,31 @@ def test_a_missing_blob_stops_a_push_before_anything_is_tagged(server: RegistryS
         go(server.host, lambda c: push(c, layout, index, name(server), silent))
     with pytest.raises(InputError, match="no such"):
         go(server.host, lambda c: c.head_manifest(name(server)))
+
+
+def test_an_image_of_podmans_storage_is_read(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "storage.conf"
+    conf.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(conf))
+    data = BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("file"))
+    diff_id = layout.add(data.getvalue())
+    config = json.dumps(
+        {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
+    ).encode()
+    described = Descriptor(media_type=OCI_CONFIG, digest=layout.add(config), size=len(config))
+    only = Descriptor(media_type=OCI_LAYER, digest=diff_id, size=len(data.getvalue()))
+    manifest = Manifest(schema_version=2, media_type=OCI_MANIFEST, config=described, layers=(only,))
+    layout.tag(document(manifest), ["image"])
+    target = "containers-storage:localhost/polyarch-test:1"
+    subprocess.run(["skopeo", "copy", "--quiet", f"oci:{layout.path}:image", target], check=True)
+    with open_source(parse_location(target)) as source:
+        found = source.top().value
+        assert isinstance(found, Manifest)
+        with source.open(found.layers[0]) as chunks:
+            assert b"".join(chunks) == data.getvalue()
+    with pytest.raises(InputError, match="podman's storage"), open_source(parse_location(target + "0")):
+        pass

@@ -83,7 +83,7 @@ def unreachable(host: str, error: BaseException) -> InputError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return InputError(
                 f"{host}: its TLS certificate cannot be trusted",
-                detail=cause.verify_message or str(cause),
+                detail=str(cause),
                 hint=f"put its authority into /etc/containers/certs.d/{host}/ca.crt, or add --tls-verify=false",
             )
         if isinstance(cause, socket.gaierror):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from io import BytesIO
 from pathlib import Path
@@ -168,6 +169,38 @@ def test_an_upload_that_is_sent_elsewhere_goes_without_credentials(redirected: b
     assert seen[-1].url.host == "storage.example"
     assert seen[-1].content == DATA
     assert not logged_in(seen[-1])
+
+
+def only_plain(request: httpx.Request) -> httpx.Response:
+    if request.url.scheme == "https":
+        raise httpx.ConnectError("wrong version number") from ssl.SSLError("wrong version number")
+    return manifest_answer()
+
+
+@pytest.mark.parametrize("host", ["localhost:5000", "127.0.0.1:5000", "[::1]:5000"])
+def test_plain_http_is_spoken_to_this_machine_when_it_has_no_tls(host: str) -> None:
+    assert ask(only_plain, lambda c: c.get_manifest(REF), host).raw == MANIFEST
+
+
+def test_plain_http_is_spoken_to_no_other_host_unless_allowed() -> None:
+    with pytest.raises(InputError, match="TLS failed") as caught:
+        ask(only_plain, lambda c: c.get_manifest(REF))
+    assert "--tls-verify=false" in caught.value.hint
+
+    async def allowed() -> bytes:
+        async with Registry(HOST, tls_verify=False, transport=Local(only_plain)) as client:
+            return (await client.get_manifest(REF)).raw
+
+    assert asyncio.run(allowed()) == MANIFEST
+
+
+def test_plain_http_is_no_way_around_a_certificate_that_is_not_trusted() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.url.scheme == "https"
+        raise httpx.ConnectError("certificate") from ssl.SSLCertVerificationError("self-signed")
+
+    with pytest.raises(InputError, match="cannot be trusted"):
+        ask(handler, lambda c: c.get_manifest(REF), "localhost:5000")
 
 
 def test_a_token_is_fetched_once_and_shown_to_the_registry_alone() -> None:

@@ -38,7 +38,6 @@ def test_unreachable_hosts_are_explained_by_what_lies_below() -> None:
         return top
 
     certificate = ssl.SSLCertVerificationError("self-signed certificate")
-    certificate.verify_message = "self-signed certificate"
     assert "certs.d/r.example" in trust.unreachable("r.example", error(certificate)).hint
     assert "no such host" in trust.unreachable("r.example", error(socket.gaierror(-2, "unknown"))).message
     assert "refused" in trust.unreachable("r.example", error(ConnectionRefusedError())).message
