@@ -44,6 +44,7 @@ class Survey:
 
     images: list[Image] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
+    entries: int = 0
 
 
 def survey(source: Source) -> Survey:
@@ -56,23 +57,33 @@ def survey(source: Source) -> Survey:
 
 
 def _document(source: Source, document: Document, descriptor: Descriptor, found: Survey, depth: int) -> None:
-    _judge_document(document, descriptor, found.findings)
+    findings = Findings(_label(descriptor))
+    _judge_document(document, descriptor, findings)
     if isinstance(document.value, Manifest):
-        found.images.append(_image(source, document.value, descriptor, found.findings, depth > 0))
-        return
-    index = document.value
-    if depth >= _DEEPEST or len(found.images) + len(index.manifests) > _MOST_DOCUMENTS:
-        found.findings.add(
-            "index-nesting", f"more than {_DEEPEST} deep, or {_MOST_DOCUMENTS} documents", layer=document.digest
-        )
+        found.images.append(_image(source, document.value, descriptor, findings, depth > 0))
+    found.findings.extend(findings.all())
+    if isinstance(document.value, Index):
+        _index(source, document.value, document.digest, found, depth)
+
+
+def _index(source: Source, index: Index, digest: str, found: Survey, depth: int) -> None:
+    found.entries += len(index.manifests)
+    if depth >= _DEEPEST or found.entries > _MOST_DOCUMENTS:
+        found.findings.add("index-nesting", f"more than {_DEEPEST} deep, or {_MOST_DOCUMENTS} documents", layer=digest)
         return
     if not index.images():
-        found.findings.add("index-empty", "the index names no image", layer=document.digest)
+        found.findings.add("index-empty", "the index names no image", layer=digest)
     _attestations(index, found.findings)
     for entry in index.manifests:
-        child = _read(source, entry, found.findings)
+        findings = Findings(_label(entry))
+        child = _read(source, entry, findings)
+        found.findings.extend(findings.all())
         if child is not None:
             _document(source, child, entry, found, depth + 1)
+
+
+def _label(descriptor: Descriptor) -> str:
+    return str(descriptor.platform.platform) if descriptor.platform else ""
 
 
 def _read(source: Source, entry: Descriptor, findings: Findings) -> Document | None:

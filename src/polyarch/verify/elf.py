@@ -20,6 +20,7 @@ from elftools.common.utils import struct_parse
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_E_MACHINE, ENUM_E_TYPE
+from elftools.elf.notes import iter_notes
 from elftools.elf.sections import ARMAttributesSection
 from elftools.elf.structs import ELFStructs
 
@@ -76,7 +77,7 @@ def level_of(data: bytes, kind: ElfKind) -> int:
     `data` is the head for x86-64 (its notes are in front) and the whole file for Arm (its attributes are at the end).
     """
     try:
-        if kind.machine == EM_X86_64 and _MORE_THAN_BASELINE.search(data):
+        if kind.machine == EM_X86_64 and kind.elf_class == 64 and _MORE_THAN_BASELINE.search(data):
             return _x86_level(data)
         if kind.machine == EM_ARM:
             return _arm_level(data)
@@ -114,14 +115,19 @@ def _structs(elf_class: int, byteorder: str) -> Any:  # noqa: ANN401  # pyelftoo
     return structs
 
 
-def _interpreter(head: bytes, structs: Any) -> str | None:  # noqa: ANN401  # pyelftools has no types
+def _segments(head: bytes, structs: Any) -> Iterator[Any]:  # noqa: ANN401  # pyelftools has no types
+    """The program headers, None for one that lies behind the bytes; ELFFile's own way reads sections, too."""
     stream = BytesIO(head)
     header = struct_parse(structs.Elf_Ehdr, stream)
     for number in range(min(header["e_phnum"], _MOST_SEGMENTS)):
         at = header["e_phoff"] + number * header["e_phentsize"]
-        if at + structs.Elf_Phdr.sizeof() > len(head):
+        yield struct_parse(structs.Elf_Phdr, stream, at) if at + structs.Elf_Phdr.sizeof() <= len(head) else None
+
+
+def _interpreter(head: bytes, structs: Any) -> str | None:  # noqa: ANN401  # pyelftools has no types
+    for segment in _segments(head, structs):
+        if segment is None:
             return None
-        segment = struct_parse(structs.Elf_Phdr, stream, at)
         if segment["p_type"] == "PT_INTERP":
             start, size = segment["p_offset"], min(segment["p_filesz"], 4096)
             path = head[start : start + size]
@@ -131,18 +137,17 @@ def _interpreter(head: bytes, structs: Any) -> str | None:  # noqa: ANN401  # py
 
 def _x86_level(head: bytes) -> int:
     file = ELFFile(BytesIO(head))
-    for number in range(min(file.num_segments(), _MOST_SEGMENTS)):
-        segment = file.get_segment(number)
-        if segment["p_type"] == "PT_NOTE":
-            for prop in _properties(segment):
+    for segment in _segments(head, _structs(64, "little")):
+        if segment is not None and segment["p_type"] == "PT_NOTE":
+            for prop in _properties(file, segment["p_offset"], segment["p_filesz"]):
                 if prop["pr_type"] == "GNU_PROPERTY_X86_ISA_1_NEEDED":
                     # One bit for each level: baseline, v2, v3, v4.
                     return int(prop["pr_data"]).bit_length()
     return 0
 
 
-def _properties(segment: Any) -> Iterator[Any]:  # noqa: ANN401  # pyelftools has no types
-    for note in islice(segment.iter_notes(), _MOST_PARTS):
+def _properties(file: ELFFile, offset: int, size: int) -> Iterator[Any]:
+    for note in islice(iter_notes(file, offset, size), _MOST_PARTS):
         if note["n_type"] == "NT_GNU_PROPERTY_TYPE_0" and note["n_name"] == "GNU":
             yield from note["n_desc"]
 

@@ -122,7 +122,10 @@ class LayerFacts:
 
     def holds(self, path: str) -> frozenset[Kind]:
         """What this layer says of `path`: several kinds when it removes and adds it, or has it twice."""
-        word = name_word(path)
+        return self.holds_word(name_word(path))
+
+    def holds_word(self, word: int) -> frozenset[Kind]:
+        """The same for a path whose `name_word` is known."""
         at = bisect_left(self.names, word)
         found: list[Kind] = []
         while at < len(self.names) and self.names[at] & ~7 == word:

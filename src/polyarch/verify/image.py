@@ -45,10 +45,11 @@ class Image:
 
 
 class Allowed:
-    """Globs of paths that are allowed to be foreign; `*` matches slashes too."""
+    """Globs of paths that are allowed to be foreign: what they match and all below it; `*` matches slashes too."""
 
     def __init__(self, globs: Iterable[str]) -> None:
-        patterns = [fnmatch.translate(glob.strip().lstrip("/")) for glob in globs if glob.strip()]
+        wanted = [glob.strip().strip("/") for glob in globs if glob.strip()]
+        patterns = [fnmatch.translate(glob + below) for glob in wanted for below in ("", "/*")]
         self._match = re.compile("|".join(patterns)).match if patterns else None
 
     def __call__(self, path: str) -> bool:

@@ -179,7 +179,7 @@ class _Judge:
                 self._foreign.setdefault(merged(found.path), self._digests[found.layer])
         for folder, digest in self._foreign.items():
             message = f"libraries of another platform in an image for {self._image.platform}"
-            self._add(f"{folder}/", "foreign-multiarch", message, digest, _shown(folder))
+            self._add(folder, "foreign-multiarch", message, digest, _shown(folder))
 
     def _add(
         self, path: str, code: str, message: str, layer: str, shown: str, severity: Severity | None = None

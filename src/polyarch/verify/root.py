@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from polyarch.verify.facts import ENTRY, Kind, LayerFacts
+from polyarch.verify.facts import ENTRY, Kind, LayerFacts, name_word
 
 _MOST_LINKS: Final = 40  # MAXSYMLINKS of Linux
-_MOST_PARTS: Final = 4096  # of a path with everything that links add to it
+_MOST_PARTS: Final = 256  # of a path with everything that links add to it
+_MOST_FOLDERS: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,20 @@ class Root:
 
     def __init__(self, layers: Sequence[LayerFacts]) -> None:
         self.layers = tuple(layers)
+        self._folders: dict[tuple[int, str], bool] = {}
 
     def hidden(self, path: str, layer: int) -> bool:
         """Whether a layer above `layer` removed or replaced the file `path`."""
-        return any(_has(above, path) or _hides(above, path) for above in self.layers[layer + 1 :])
+        word = name_word(path)
+        if any(above.holds_word(word) - {Kind.OPAQUE} for above in self.layers[layer + 1 :]):
+            return True
+        # Files share folders, so the long way up is gone once for each.
+        key = (layer, path.rpartition("/")[0])
+        if key not in self._folders:
+            if len(self._folders) >= _MOST_FOLDERS:
+                self._folders.clear()
+            self._folders[key] = any(_hides(above, path) for above in self.layers[layer + 1 :])
+        return self._folders[key]
 
     def find(self, path: str) -> Found | None:
         """The entry at exactly this path (links not followed)."""
@@ -51,9 +62,12 @@ class Root:
         todo = [part for part in reversed(f"{'' if path.startswith('/') else base}/{path}".split("/")) if part]
         done: list[str] = []
         found: Found | None = Found("", 0, Kind.DIRECTORY)
-        links = 0
+        links = steps = 0
         while todo:
             part = todo.pop()
+            steps += 1
+            if steps > _MOST_PARTS:
+                return None
             if part == "..":
                 done = done[:-1]
                 found = Found("/".join(done), 0, Kind.DIRECTORY)
@@ -65,7 +79,7 @@ class Root:
             if found is not None and found.kind is Kind.SYMLINK:
                 links += 1
                 target = self.layers[found.layer].symlinks.get(found.path, "")
-                if links > _MOST_LINKS or len(todo) > _MOST_PARTS or not target:
+                if links > _MOST_LINKS or not target:
                     return None
                 done = [] if target.startswith("/") else done[:-1]
                 todo.extend(part for part in reversed(target.split("/")) if part)
@@ -88,10 +102,6 @@ def ancestors(path: str) -> Iterator[str]:
     while path:
         path = path.rpartition("/")[0]
         yield path
-
-
-def _has(layer: LayerFacts, path: str) -> bool:
-    return bool(layer.holds(path) & ENTRY)
 
 
 def _hides(layer: LayerFacts, path: str) -> bool:

@@ -32,6 +32,7 @@ from polyarch.verify.facts import (
     Limits,
     name_word,
 )
+from polyarch.verify.root import ancestors
 from polyarch.verify.streams import CHUNKED_MAGIC, CorruptError, expand, sniff
 from polyarch.verify.tape import BLOCK, Content, MalformedError, Member, Tape, walk
 
@@ -171,6 +172,7 @@ class _Found:
         self._symlinks: dict[str, str] = {}
         self._hardlinks: dict[str, str] = {}
         self._names: array[int] = array("Q")
+        self._escapes: set[str] = set()
 
     def facts(self) -> LayerFacts:
         """What was found; the digests and sizes are for the caller to fill in."""
@@ -190,6 +192,8 @@ class _Found:
         path = self._path(member)
         if path is None:
             return
+        if self._escapes and any(above in self._escapes for above in ancestors(path)):
+            self.fault("unsafe-path", path, "an entry written through a link that leaves the root")
         folder, _, base = path.rpartition("/")
         if base.startswith(_WHITEOUT):
             self._whiteout(folder, base)
@@ -201,6 +205,8 @@ class _Found:
         self._name(path, _KINDS.get(member.type, Kind.OTHER))
         if member.type == tarfile.SYMTYPE:
             self._keep(self._symlinks, path, member.linkname)
+            if not member.linkname.startswith("/") and clean(f"{folder}/{member.linkname}") is None:
+                self._escapes.add(path)
         elif member.type == tarfile.LNKTYPE:
             self._hardlink(path, member.linkname)
         elif member.type in _DEVICES:

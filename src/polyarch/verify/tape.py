@@ -144,6 +144,9 @@ def _header(tape: Tape) -> Member | None:
     """The next header, or None at the end-of-archive mark. An archive may also just end between two entries."""
     block = tape.take(BLOCK)
     if not block.strip(b"\0"):
+        # Unpackers disagree on a lone block of zeros: some stop there, some go on, so something could hide.
+        if tape.take(BLOCK).strip(b"\0"):
+            raise MalformedError("entries after a single block of zeros")
         return None
     if len(block) < BLOCK:
         raise MalformedError("the archive ends inside a header")

@@ -160,6 +160,11 @@ def _other(platform: str, path: str, data: bytes) -> Shelf:
     return with_files(file(path, data), platform=platform)
 
 
+def _members(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """The entries alone, without the end-of-archive mark."""
+    return b"".join(info.tobuf() + data + bytes(-len(data) % 512) for info, data in entries)
+
+
 def _raw_layer(plain: bytes) -> Shelf:
     return image(Spec(layers=[Layer(pack(plain), plain)]))
 
@@ -243,6 +248,10 @@ BROKEN: dict[str, tuple[str, Callable[[], Shelf]]] = {
     "an archive with a wrong checksum": (
         "tar-malformed",
         lambda: _raw_layer(tar(*root()).replace(b"etc/passwd", b"etc/shadow")),
+    ),
+    "an archive that goes on after a block of zeros": (
+        "tar-malformed",
+        lambda: _raw_layer(_members(*root()) + bytes(512) + tar(file("hidden", ARM))),
     ),
     "gzip that holds no archive": ("tar-malformed", lambda: _raw_layer(b"not an archive " * 100)),
     "an index without images": ("index-empty", lambda: image(index=_set("manifests", []))),
@@ -345,6 +354,10 @@ BROKEN: dict[str, tuple[str, Callable[[], Shelf]]] = {
         lambda: with_files(file("usr/lib/aarch64-linux-gnu/libc.so.6", ARM)),
     ),
     "an entry that leaves the root": ("unsafe-path", lambda: with_files(file("../../etc/cron.d/x"))),
+    "an entry written through a link that leaves the root": (
+        "unsafe-path",
+        lambda: with_files(symlink("up", "../../etc"), file("up/passwd")),
+    ),
     "a hard link that leaves the root": ("unsafe-hardlink", lambda: with_files(hardlink("x", "../../etc/shadow"))),
     "a device outside of /dev": ("device-file", lambda: with_files(special("opt/sda", tarfile.BLKTYPE))),
     "a device in /dev": ("device-file", lambda: with_files(special("dev/null", tarfile.CHRTYPE))),
@@ -483,6 +496,16 @@ def test_the_finding_names_member_path_and_layer() -> None:
 def test_allowed_paths_are_silenced_and_counted() -> None:
     report = verify(with_files(program("usr/bin/tool", ARM)), allow=["/usr/bin/t*"])
     assert [(violation.code, violation.severity) for violation in report.violations] == [("allowed", "info")]
+
+
+def test_an_allowed_folder_allows_what_is_below() -> None:
+    report = verify(with_files(file("usr/lib/aarch64-linux-gnu/libc.so.6", ARM)), allow=["/usr/lib/aarch64*/"])
+    assert [violation.code for violation in report.violations] == ["allowed"]
+
+
+def test_findings_about_a_config_name_the_platform() -> None:
+    (violation,) = verify(_after("config", _spaced)).violations
+    assert violation.platform == "linux/amd64"
 
 
 def test_an_allowed_path_never_silences_an_escape() -> None:

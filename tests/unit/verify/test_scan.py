@@ -5,8 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import platform
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from verify_images import (
@@ -283,3 +287,31 @@ def test_an_archive_without_its_end_mark_is_read_as_far_as_it_goes() -> None:
     cut = whole[: 512 + len(ARM) + -len(ARM) % 512]
     found = scan([cut])
     assert (list(found.elves), codes(found)) == (["usr/bin/a"], [])
+
+
+def test_a_broken_note_is_no_statement() -> None:
+    broken = elf(level=3).replace(b"\x05\0\0\0GNU\0", b"\x05\0\0\0GNUX")
+    found = facts(program("usr/bin/a", broken))
+    assert [kind.level for kind in found.kinds] == [0]
+
+
+def test_links_that_lead_nowhere_fast_end() -> None:
+    long = "/".join(["a"] * 2000)
+    found = facts(symlink("a", long), symlink("b", "b/b"))
+    assert Root([found] * 50).resolve(f"/{long}") is None
+    assert Root([found]).resolve("/b") is None
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.parametrize(("option", "level"), [("-Wl,-z,now", (0, 1)), ("-Wl,-z,x86-64-v3", (3,))])
+def test_what_gcc_makes_is_understood(tmp_path: Path, option: str, level: tuple[int, ...]) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("the option is for x86-64")
+    source, out = tmp_path / "a.c", tmp_path / "a"
+    source.write_text("int main(void) { return 0; }")
+    subprocess.run(["gcc", option, "-o", out, source], check=True)
+    found = facts(program("a", out.read_bytes()))
+    assert found.interpreters == {"a": "/lib64/ld-linux-x86-64.so.2"}
+    (kind,) = found.kinds
+    assert (kind.machine, kind.elf_class, kind.byteorder) == (62, 64, "little")
+    assert kind.level in level
