@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tarfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -33,7 +34,7 @@ from polyarch.verify.facts import (
     name_word,
 )
 from polyarch.verify.root import ancestors
-from polyarch.verify.streams import CHUNKED_MAGIC, CorruptError, expand, sniff
+from polyarch.verify.streams import CHUNKED_MAGIC, CorruptError, ahead, expand, sniff
 from polyarch.verify.tape import BLOCK, Content, MalformedError, Member, Tape, walk
 
 _REGULAR: Final = frozenset((tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.GNUTYPE_SPARSE))
@@ -72,13 +73,8 @@ def scan(chunks: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, algorithm: st
     whole = False
     try:
         if compression in ("tar", "gzip", "zstd", "empty"):
-            tape = Tape(plain.pieces())
-            try:
-                for member, content in walk(tape):
-                    found.entry(member, content)
-            except MalformedError as problem:
-                found.faults.append(Fault("tar-malformed", "", str(problem)))
-            tape.drain()
+            with contextlib.closing(plain.pieces()) as pieces:
+                _entries(Tape(pieces), found)
             whole = True
     except CorruptError as problem:
         found.faults.append(Fault("layer-corrupt", "", str(problem)))
@@ -91,6 +87,16 @@ def scan(chunks: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, algorithm: st
         diff_id=f"sha256:{diff.hexdigest()}" if whole else "", expanded=plain.size,
         chunked=blob.tail.endswith(CHUNKED_MAGIC),
     )  # fmt: skip
+
+
+def _entries(tape: Tape, found: _Found) -> None:
+    """Take every entry, and go on to the tape's end: the diff id is of all bytes, those behind the archive too."""
+    try:
+        for member, content in walk(tape):
+            found.entry(member, content)
+    except MalformedError as problem:
+        found.faults.append(Fault("tar-malformed", "", str(problem)))
+    tape.drain()
 
 
 class _Blob:
@@ -143,14 +149,15 @@ class _Plain:
         self._limits = limits
         self.size = 0
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Generator[bytes, None, None]:
         """Raises `CorruptError`, and `_FullError` for a bomb."""
-        for piece in expand(self._blob, self._compression):
-            self._diff.update(piece)
-            self.size += len(piece)
-            if self.size > self._limits.bomb_floor:
-                self._check()
-            yield piece
+        with contextlib.closing(ahead(expand(self._blob, self._compression))) as pieces:
+            for piece in pieces:
+                self._diff.update(piece)
+                self.size += len(piece)
+                if self.size > self._limits.bomb_floor:
+                    self._check()
+                yield piece
 
     def _check(self) -> None:
         ratio = self.size // max(self._blob.size, 1)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import queue
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 from polyarch.errors import HostError
@@ -17,6 +19,7 @@ from polyarch.verify.facts import Compression
 
 PIECE: Final = 1 << 20  # bytes handed on at once
 CHUNKED_MAGIC: Final = b"GNUlInUx"
+_AHEAD: Final = 4
 _INPUT: Final = 1 << 18  # bytes given to the decompressor at once: what it does not use is copied
 _WINDOW: Final = 64 << 20  # bytes of history a zstd frame may ask for; `zstd -19` takes 8 MiB
 _MAGICS: Final[tuple[tuple[bytes, Compression], ...]] = (
@@ -48,6 +51,41 @@ def expand(chunks: Iterator[bytes], compression: Compression) -> Iterator[bytes]
     if compression == "zstd":
         return _unzstd(chunks)
     return chunks
+
+
+def ahead(pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """The same pieces, made by a thread of their own that is at most `_AHEAD` pieces in front.
+
+    Decompression and hashing release the interpreter's lock, so the two halves of one layer's work run side by side.
+    When the caller stops early, the thread has ended before this generator is closed.
+    """
+    lane: queue.Queue[bytes | Exception | None] = queue.Queue(_AHEAD)
+    stopped = threading.Event()
+
+    def make() -> None:
+        end: Exception | None = None
+        try:
+            for piece in pieces:
+                lane.put(piece)
+                if stopped.is_set():
+                    break
+        except Exception as problem:  # noqa: BLE001  # handed on whole, and raised in the caller's thread
+            end = problem
+        lane.put(end)
+
+    maker = threading.Thread(target=make, daemon=True)
+    maker.start()
+    got: bytes | Exception | None = b""
+    try:
+        while (got := lane.get()) is not None:
+            if isinstance(got, Exception):
+                raise got
+            yield got
+    finally:
+        stopped.set()
+        while isinstance(got, bytes):
+            got = lane.get()
+        maker.join()
 
 
 def _old_tar(head: bytes) -> bool:

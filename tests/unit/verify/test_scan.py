@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,6 +155,22 @@ def test_a_bomb_is_stopped_and_still_hashed() -> None:
     assert found.expanded < 12 << 20
     assert found.digest == f"sha256:{hashlib.sha256(blob).hexdigest()}"
     assert not found.whole
+
+
+@pytest.mark.parametrize("limits", [Limits(bomb_floor=1 << 20), Limits(entries=2), Limits()])
+def test_no_thread_outlives_a_scan(limits: Limits) -> None:
+    before = threading.active_count()
+    scan([pack(tar(*root(), file("zeros", bytes(50 << 20))))], limits)
+    assert threading.active_count() == before
+
+
+def test_what_a_source_raises_in_mid_stream_is_raised() -> None:
+    def broken() -> Iterator[bytes]:
+        yield pack(tar(*root()))[:600]
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        scan(broken())
 
 
 def test_a_small_blob_of_zeros_is_no_bomb() -> None:
