@@ -6,6 +6,9 @@ of the process. `docs/reference.md` documents the codes; only `cli/main.py` turn
     1  a build, run or copy failed         4  this machine lacks what the work needs
     2  the input is wrong                  5  a registry failed after it had answered
     3  the proof found violations        130  interrupted
+
+`polyarch run` exits with the code of the program that it ran, and as shells do with 126 when that cannot be executed
+and 127 when there is no such program.
 """
 
 from __future__ import annotations
@@ -61,3 +64,15 @@ class RegistryError(PolyarchError):
     """A registry answered and then refused or failed."""
 
     exit_code = 5
+
+
+class StartError(PolyarchError):
+    """A program of an image could not be started (exit codes as in shells, POSIX XCU 2.8.2)."""
+
+    exit_code = 126
+
+
+class MissingProgramError(StartError):
+    """A program that an image should run is not in it."""
+
+    exit_code = 127

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ _PASSED_ON = (
 )  # fmt: skip
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _TAIL_LINES = 40
+_CHUNK = 1 << 16
 _LINE_LIMIT = 1 << 20
 _PATIENCE = 3.0  # seconds between SIGTERM and SIGKILL
 
@@ -105,19 +108,37 @@ def capture(
     return result
 
 
-def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-    """Run with this terminal's own stdin, stdout and stderr; return the exit code.
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """Tools that stand between polyarch and a program that it runs for a user.
 
-    SIGTERM and SIGHUP sent to polyarch are passed on to the child; SIGINT reaches it through the terminal.
+    `programs` are their names (argv[0]): signals go past them to the program. `chatter` are lines that they add to
+    the program's own words on stderr.
     """
-    child = subprocess.Popen(list(argv), env=environment(env))
-    previous = {
-        number: signal.signal(number, lambda received, _frame: child.send_signal(received))
-        for number in (signal.SIGTERM, signal.SIGHUP)
-    }
+
+    programs: frozenset[str]
+    chatter: re.Pattern[bytes]
+
+
+def attach(argv: Sequence[str], carrier: Carrier, *, env: Mapping[str, str] | None = None) -> Finished:
+    """Run a user's program with this terminal's own stdin and stdout; `stderr` of the result is what carriers said.
+
+    The program's stderr is passed on as it comes. SIGTERM and SIGHUP sent to polyarch reach the program; SIGINT does
+    through the terminal.
+    """
+    child = subprocess.Popen(list(argv), env=environment(env), stderr=subprocess.PIPE)
+
+    def pass_on(number: int, _frame: object) -> None:
+        # Before the program has started there is nobody to tell: the carriers end, and the program never starts.
+        for pid in _carried(child.pid, carrier) or [child.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
     previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return child.wait()
+        said = _filter(child.stderr, carrier.chatter) if child.stderr else b""
+        return Finished(tuple(argv), child.wait(), "", _text(said))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -180,12 +201,41 @@ def failed(argv: Sequence[str], returncode: int, said: str) -> BuildError:
     return BuildError(f"{Path(argv[0]).name} {how}", detail=tail, hint=f"the command was: {show(argv)}")
 
 
+def _filter(stream: IO[bytes], chatter: re.Pattern[bytes]) -> bytes:
+    """Pass stderr on at once, but for lines that begin with chatter, which are returned.
+
+    A prompt without an end of line is not kept back.
+    """
+    kept = held = b""
+    while chunk := os.read(stream.fileno(), _CHUNK):
+        *whole, held = (held + chunk).split(b"\n")
+        kept += b"".join(line + b"\n" for line in whole if chatter.match(line))
+        said = b"".join(line + b"\n" for line in whole if not chatter.match(line))
+        if not chatter.match(held):
+            said, held = said + held, b""
+        sys.stderr.buffer.write(said)
+        sys.stderr.buffer.flush()
+    return kept + held
+
+
+def _carried(pid: int, carrier: Carrier) -> list[int]:
+    """The nearest descendants of `pid`, itself included, that are no carriers (proc(5))."""
+    try:
+        name = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode(errors="replace")
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    if Path(name).name not in carrier.programs:
+        return [pid]
+    return [found for child in children for found in _carried(int(child), carrier)]
+
+
 async def _lines(child: asyncio.subprocess.Process) -> AsyncIterator[str]:
     """Lines as they come; a carriage return ends one too (progress bars), and a line of any length is cut to 1 MiB."""
     if child.stdout is None:
         return
     rest = b""
-    while chunk := await child.stdout.read(1 << 16):
+    while chunk := await child.stdout.read(_CHUNK):
         *whole, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
         for line in whole:
             if line:

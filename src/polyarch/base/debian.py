@@ -19,7 +19,7 @@ from pathlib import Path
 from polyarch import places, run
 from polyarch.arch import ARCHES, Platform
 from polyarch.emulation.namespace import Namespace
-from polyarch.errors import InputError
+from polyarch.errors import BuildError, InputError
 from polyarch.oci import layers
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import (
@@ -37,6 +37,7 @@ from polyarch.report import Event, Sink
 
 _SUITE = re.compile(r"debian:(?P<suite>[a-z][a-z0-9-]*)")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TORN = re.compile(r"Mirror sync in progress|Hash Sum mismatch|unexpected size")
 _RECIPE = 1  # raised when what is made of the same wish changes
 
 
@@ -97,8 +98,13 @@ async def make(
         async with places_free:
             return await _make_one(namespace, layout, wish, platform, show)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = {platform: group.create_task(one(platform)) for platform in platforms}
+    tasks = {platform: asyncio.create_task(one(platform)) for platform in platforms}
+    try:
+        await asyncio.gather(*tasks.values())
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
     return {platform: task.result() for platform, task in tasks.items()}
 
 
@@ -112,7 +118,10 @@ async def _make_one(namespace: Namespace, layout: Layout, wish: Wish, platform: 
     show(Event("start", str(platform), f"bootstrapping debian:{wish.suite} ({arch.debian})"))
     with layout.incoming() as (path, file):
         argv = _command(wish, arch.debian, path.absolute())
-        await run.stream(namespace.enter(argv), lambda line: _progress(show, platform, line), env=_epoch(wish))
+        try:
+            await run.stream(namespace.enter(argv), lambda line: _progress(show, platform, line), env=_epoch(wish))
+        except BuildError as error:
+            raise _explain(error, wish, platform) from error
         show(Event("step", str(platform), "compressing"))
         diff_id, layer = await asyncio.to_thread(layers.compress, layout, file)
     descriptor = _image(layout, wish, platform, diff_id, layer)
@@ -161,6 +170,19 @@ def _image(layout: Layout, wish: Wish, platform: Platform, diff_id: str, layer: 
     )
     field = PlatformField(os=platform.os, architecture=platform.architecture, variant=platform.variant or None)
     return layout.store(document(manifest)).model_copy(update={"platform": field})
+
+
+def _explain(error: BuildError, wish: Wish, platform: Platform) -> BuildError:
+    """The failure of mmdebstrap with what helps; archives in mid-synchronisation and frozen ones are usual."""
+    hint = "the command's own words are above"
+    if _TORN.search(error.detail):
+        hint = (
+            "the archive's package lists do not fit its Release file (a mirror in mid-synchronisation): try again"
+            f" later, another --mirror, or the name of the suite that is whole (debian:stable -t debian:{wish.suite})"
+        )
+    elif "is expired" in error.detail:
+        hint = "the archive is a frozen copy: --aptopt 'Acquire::Check-Valid-Until \"false\"' accepts its age"
+    return BuildError(f"{platform}: debian:{wish.suite} cannot be bootstrapped", detail=error.detail, hint=hint)
 
 
 def _progress(show: Sink, platform: Platform, line: str) -> None:

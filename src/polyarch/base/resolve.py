@@ -12,7 +12,7 @@ from polyarch.arch import Platform
 from polyarch.base.model import BaseAnswer
 from polyarch.errors import PolyarchError
 from polyarch.oci.layout import Layout, platforms_of
-from polyarch.oci.model import Descriptor, Document, Index, Manifest, RunConfig, parse_config
+from polyarch.oci.model import Descriptor, Document, Index, Manifest, RunConfig, parse_config, parse_document
 from polyarch.oci.reference import Reference, parse_reference
 from polyarch.registry.client import Registry
 from polyarch.registry.pull import pull
@@ -64,31 +64,29 @@ async def _remote(layout: Layout, name: str, reference: Reference, tls_verify: b
     """Resolve by HEAD, and take documents by digest: registries count GETs of manifests."""
     async with Registry(reference.registry, tls_verify=tls_verify) as client:
         head = await client.head_manifest(reference)
-        document = await _document(client, layout, reference, head)
-        platforms = {}
+        document = await _document(client, layout, reference, head.digest)
+        platforms = platforms_of(layout, document) if isinstance(document.value, Index) else {}
+        first = next((descriptor.digest for descriptor in platforms.values()), document.digest)
+        manifest = (await _document(client, layout, reference, first)).value
         config = RunConfig()
-        if isinstance(document.value, Index):
-            platforms = platforms_of(layout, document)
-        for descriptor in list(platforms.values())[:1] or [document.descriptor]:
-            manifest = (await _document(client, layout, reference, descriptor)).value
-            if isinstance(manifest, Manifest):
-                whole = parse_config(await _blob(client, layout, reference, manifest.config), name)
-                platforms = platforms or {whole.platform: document.descriptor}
-                config = whole.config or config
+        if isinstance(manifest, Manifest):
+            whole = parse_config(await _blob(client, layout, reference, manifest.config), name)
+            platforms = platforms or {whole.platform: document.descriptor}
+            config = whole.config or config
     return _described(name, "registry", document, platforms, config)
 
 
-async def _document(client: Registry, layout: Layout, reference: Reference, descriptor: Descriptor) -> Document:
-    if layout.has(descriptor.digest):
-        return layout.document(descriptor)
-    document = await client.get_manifest(reference.with_digest(descriptor.digest))
+async def _document(client: Registry, layout: Layout, reference: Reference, digest: str) -> Document:
+    if digest and layout.has(digest):
+        return parse_document(layout.read(digest), "", str(reference))
+    document = await client.get_manifest(reference.with_digest(digest) if digest else reference)
     layout.store(document)
     return document
 
 
 async def _blob(client: Registry, layout: Layout, reference: Reference, descriptor: Descriptor) -> bytes:
     if not layout.has(descriptor.digest):
-        chunks = [chunk async for chunk in client.get_blob(reference, descriptor)]
+        chunks = [chunk async for chunk in client.get_blob(reference.repository, descriptor)]
         layout.write(descriptor.digest, chunks)
     return layout.read(descriptor.digest)
 

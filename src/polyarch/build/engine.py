@@ -12,7 +12,7 @@ import fcntl
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,8 +20,9 @@ from typing import IO
 from polyarch import places, run
 from polyarch.arch import Platform
 from polyarch.dockerfile.lower import CONTEXT, GeneratedFile
-from polyarch.emulation.namespace import Namespace
-from polyarch.errors import BuildError
+from polyarch.emulation.namespace import Namespace, namespace
+from polyarch.errors import BuildError, HostError
+from polyarch.facts.model import Facts
 from polyarch.oci import layers
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import (
@@ -53,6 +54,7 @@ class BuildArgs:
     build_args: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     files: tuple[GeneratedFile, ...] = ()
+    ignore_file: Path | None = None
     docker_format: bool = False
     no_cache: bool = False
 
@@ -83,6 +85,12 @@ class Engine:
         run.capture(self._namespace.enter(["buildah", "rm", "--all"]), env=self._env, check=False)
         run.capture(self._namespace.enter(["find", str(_temporary()), "-mindepth", "1", "-delete"]), check=False)
 
+    async def import_bases(self, digests: Iterable[str]) -> None:
+        """Copy what the storage lacks of these manifests from the layout, side by side."""
+        here = self.base_names()
+        missing = [digest for digest in dict.fromkeys(digests) if layers.digest_part(digest) not in here]
+        await asyncio.gather(*(self.import_base(digest) for digest in missing))
+
     async def import_base(self, digest: str) -> None:
         """Copy one platform's image from the layout into the storage, under `base_name(digest)` of its manifest."""
         with self._staging() as staging:
@@ -112,6 +120,7 @@ class Engine:
         argv += _options("--build-arg", [f"{name}={value}" for name, value in wanted.build_args])
         argv += _options("--secret", wanted.secrets)
         argv += _options("--target", [wanted.target] if wanted.target else [])
+        argv += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
         argv += self._generated(wanted.files)
         argv += ["--no-cache"] if wanted.no_cache else []
         await self._run([*argv, str(wanted.context)], on_line, log)
@@ -128,6 +137,19 @@ class Engine:
             options = ["--quiet", "--dest-decompress", "--format", format_]
             await self._run(["skopeo", "copy", *options, source, f"dir:{staging}"])
             return await asyncio.to_thread(self._adopt, staging, platform, docker_format)
+
+    def start_container(self, digest: str) -> str:
+        """A working container on an imported manifest, its entrypoint cleared; returns its name."""
+        argv = ["buildah", "from", "--pull=never", base_name(digest)]
+        container = run.capture(self._namespace.enter(argv), env=self._env).stdout.strip()
+        # `buildah run` puts the image's entrypoint in front of what it is told to run
+        clear = ["buildah", "config", "--entrypoint", "[]", "--cmd", "", container]
+        run.capture(self._namespace.enter(clear), env=self._env)
+        return container
+
+    def remove_container(self, container: str) -> None:
+        """Remove a working container; one that is gone is no error."""
+        run.capture(self._namespace.enter(["buildah", "rm", container]), env=self._env, check=False)
 
     def command(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
         """A buildah command as `run` wants it: entered, and with the storage's environment."""
@@ -181,6 +203,22 @@ class Engine:
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def open_engine(layout: Layout, facts: Facts, platforms: Iterable[Platform]) -> Iterator[Engine]:
+    """An engine in a new namespace in which programs of `platforms` can be executed.
+
+    Raises `HostError` when the kernel refuses the namespace, or no isolation or storage driver works here.
+    """
+    for what, found in (("isolation", facts.isolation), ("storage driver", facts.storage_driver)):
+        if not found:
+            raise HostError(f"no {what} of buildah works here", hint="polyarch doctor names what is missing")
+    with storage_in_use() as alone, namespace(facts.registrations(platforms)) as inside:
+        engine = Engine(inside, layout, facts.isolation, facts.storage_driver)
+        if alone:
+            engine.clear_leftovers()
+        yield engine
 
 
 @contextlib.contextmanager

@@ -6,21 +6,19 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from polyarch import places
-from polyarch.arch import ARCHES, Platform
+from polyarch.arch import Platform
 from polyarch.base import resolve as bases
-from polyarch.build.engine import BuildArgs, Engine, storage_in_use
+from polyarch.build.engine import BuildArgs, Engine, open_engine
 from polyarch.build.failure import explain
 from polyarch.build.model import BuiltImage
 from polyarch.build.prepare import Prepared, Work
 from polyarch.build.steps import Step, is_cached, read_step
-from polyarch.emulation import binfmt
-from polyarch.emulation.namespace import namespace
-from polyarch.errors import BuildError, HostError, PolyarchError
+from polyarch.dockerfile.context import ignore_file
+from polyarch.errors import BuildError, PolyarchError
 from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import DOCKER_LIST, OCI_INDEX, Descriptor, Document, Index, document
@@ -60,29 +58,9 @@ async def _build_missing(
     prepared: Prepared, missing: Sequence[Work], facts: Facts, layout: Layout, show: Sink
 ) -> tuple[dict[Platform, BuiltImage], dict[Platform, PolyarchError]]:
     await _fetch_bases(prepared, layout, missing)
-    with ExitStack() as stack:
-        alone = stack.enter_context(storage_in_use())
-        inside = stack.enter_context(namespace(handlers(prepared, facts)))
-        engine = Engine(inside, layout, _isolation(facts), _driver(facts))
-        if alone:
-            engine.clear_leftovers()
-        return await _Builder(prepared, engine, show, _log_folder()).all(missing)
-
-
-def handlers(prepared: Prepared, facts: Facts) -> list[bytes]:
-    """The registration lines of every foreign platform that something is executed for."""
     stages = [stage for graph in prepared.graphs.values() for stage in graph.stages if stage.executes]
-    return registrations(facts, dict.fromkeys(stage.platform for stage in stages))
-
-
-def registrations(facts: Facts, platforms: Sequence[Platform] | Mapping[Platform, None]) -> list[bytes]:
-    """Registration lines for the platforms that a namespace's own handler executes; the host's serve the others."""
-    executions = [facts.execution(platform) for platform in platforms]
-    return [
-        binfmt.registration_line(ARCHES[e.platform], e.emulator.path)
-        for e in executions
-        if e.way == "namespace" and e.emulator is not None
-    ]
+    with open_engine(layout, facts, dict.fromkeys(stage.platform for stage in stages)) as engine:
+        return await _Builder(prepared, engine, show, _log_folder()).all(missing)
 
 
 class _Builder:
@@ -99,7 +77,7 @@ class _Builder:
 
     async def all(self, todo: Sequence[Work]) -> tuple[dict[Platform, BuiltImage], dict[Platform, PolyarchError]]:
         """Build them side by side."""
-        await self._import_bases(todo)
+        await self._engine.import_bases(digest for item in todo for digest in item.base_digests)
         tasks = [asyncio.create_task(self._guarded(item)) for item in todo]
         pending = set(tasks)
         try:
@@ -115,12 +93,6 @@ class _Builder:
             if isinstance(result, Exception):
                 raise result
         return self._made, self._failures
-
-    async def _import_bases(self, todo: Sequence[Work]) -> None:
-        here = self._engine.base_names()
-        wanted = dict.fromkeys(digest for item in todo for digest in item.base_digests)
-        missing = [digest for digest in wanted if digest.partition(":")[2] not in here]
-        await asyncio.gather(*(self._engine.import_base(digest) for digest in missing))
 
     async def _guarded(self, item: Work) -> None:
         subject = str(item.platform)
@@ -161,6 +133,7 @@ class _Builder:
             build_args=request.build_args,
             secrets=request.secrets,
             files=item.pinned.files,
+            ignore_file=ignore_file(request.context.absolute(), request.dockerfile.absolute()),
             docker_format=request.docker_format,
             no_cache=request.no_cache,
         )
@@ -218,18 +191,6 @@ def _keep(item: Work, descriptor: Descriptor) -> None:
     beside = record.with_suffix(f".{os.getpid()}")
     beside.write_text(descriptor.model_dump_json(by_alias=True, exclude_none=True))
     beside.rename(record)
-
-
-def _isolation(facts: Facts) -> str:
-    if not facts.isolation:
-        raise HostError("no isolation of buildah works here", hint="polyarch doctor names what is missing")
-    return facts.isolation
-
-
-def _driver(facts: Facts) -> str:
-    if not facts.storage_driver:
-        raise HostError("no storage driver of buildah works here", hint="polyarch doctor names what is missing")
-    return facts.storage_driver
 
 
 def _log_folder() -> Path:

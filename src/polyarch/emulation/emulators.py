@@ -149,9 +149,7 @@ def parse_version(said: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[1].split(".")) if found else ()
 
 
-def known_faults(
-    arch: Arch, version: tuple[int, ...], link: Linkage, kernel: tuple[int, ...]
-) -> tuple[Fault, ...]:
+def known_faults(arch: Arch, version: tuple[int, ...], link: Linkage, kernel: tuple[int, ...]) -> tuple[Fault, ...]:
     """What is known to go wrong with qemu `version`, linked like this, on `kernel`; nothing for an unknown version."""
     if not version:
         return ()

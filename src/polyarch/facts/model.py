@@ -147,6 +147,15 @@ class Facts:
             return Execution(platform, "host", why, emulator=emulator, handler=handlers[0].name)
         return self._impossible(platform, emulator, handlers)
 
+    def registrations(self, platforms: Iterable[Platform]) -> list[bytes]:
+        """The lines that make a namespace's own binfmt_misc execute `platforms`; none for what needs no handler."""
+        executions = (self.execution(platform) for platform in platforms)
+        return [
+            binfmt.registration_line(ARCHES[execution.platform], execution.emulator.path)
+            for execution in executions
+            if execution.way == "namespace" and execution.emulator
+        ]
+
     def _impossible(self, platform: Platform, emulator: Emulator | None, handlers: Sequence[Handler]) -> Execution:
         install = f"sudo polyarch emulation install {platform}"
         if emulator is None:

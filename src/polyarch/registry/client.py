@@ -178,9 +178,7 @@ class Registry:
             else:
                 return
 
-    async def put_blob(
-        self, repository: str, digest: str, size: int, open_blob: Opener, mount_from: str = ""
-    ) -> How:
+    async def put_blob(self, repository: str, digest: str, size: int, open_blob: Opener, mount_from: str = "") -> How:
         """Make sure that the repository holds a blob of `size` bytes; says how. `open_blob` may be called often.
 
         `mount_from` names another repository of this registry that may hold it.

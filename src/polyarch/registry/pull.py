@@ -151,9 +151,7 @@ def _choose(index: Index, platforms: Collection[Platform] | None, ref: Reference
     return (*chosen, *attested)
 
 
-def _check_plain(
-    store: BlobStore, image: Document, platforms: Collection[Platform] | None, ref: Reference
-) -> None:
+def _check_plain(store: BlobStore, image: Document, platforms: Collection[Platform] | None, ref: Reference) -> None:
     """A plain manifest is one platform's image, whatever was asked for: refuse it where it is another's."""
     if platforms is None or isinstance(image.value, Index):
         return

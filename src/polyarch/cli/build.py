@@ -1,0 +1,110 @@
+"""`polyarch build`: one Dockerfile becomes one index that is proved before it gets its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from polyarch.cli.common import Json, Platforms, TlsVerify, finish, pairs, platforms, print_json, sink, store
+from polyarch.cli.plan import BuildArgs, Context, File, Target, default_dockerfile
+
+if TYPE_CHECKING:
+    from polyarch.build.execute import Outcome
+    from polyarch.build.model import Request
+    from polyarch.oci.layout import Layout
+    from polyarch.oci.model import Document
+    from polyarch.report import Sink
+
+
+def build(
+    context: Context,
+    file: File = None,
+    tag: Annotated[list[str] | None, typer.Option("-t", "--tag", help="Name of the result; repeatable.")] = None,
+    platform: Platforms = None,
+    build_arg: BuildArgs = None,
+    target: Target = "",
+    secret: Annotated[list[str] | None, typer.Option("--secret", help="id=ID,src=FILE for RUN --mount.")] = None,
+    output: Annotated[
+        list[str] | None, typer.Option("-o", "--output", help="oci:DIR[:TAG], oci-archive:FILE or type=oci,dest=FILE.")
+    ] = None,
+    push: Annotated[bool, typer.Option("--push", help="Push every tag once the index is whole.")] = False,
+    format: Annotated[Literal["oci", "docker"], typer.Option("--format", help="Media types.")] = "oci",
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Finish the others when one fails.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Build every step anew.")] = False,
+    tls_verify: TlsVerify = True,
+    json: Json = False,
+) -> None:
+    """Build a Dockerfile for several platforms side by side; prove the result; tag, write or push it as one index."""
+    from polyarch.build.model import Request
+    from polyarch.oci.output import parse_output
+    from polyarch.oci.reference import parse_reference
+
+    request = Request(
+        context=context,
+        dockerfile=file or default_dockerfile(context),
+        platforms=platforms(platform),
+        tags=tuple(parse_reference(text) for text in tag or []),
+        build_args=pairs("--build-arg", build_arg or []),
+        target=target,
+        secrets=tuple(secret or []),
+        docker_format=format == "docker",
+        keep_going=keep_going,
+        no_cache=no_cache,
+        tls_verify=tls_verify,
+    )
+    outputs = [parse_output(text) for text in output or []]
+    layout, show = store(), sink(json)
+    outcome, index = finish(_build(request, layout, show))
+    layout.tag(index, [str(reference) for reference in request.tags])
+    for wanted in outputs:
+        wanted.write(layout, index)
+    if push:
+        finish(_push(request, layout, index, show))
+    _tell(request, outcome, index, json)
+
+
+async def _build(request: Request, layout: Layout, show: Sink) -> tuple[Outcome, Document]:
+    from polyarch.build.execute import execute
+    from polyarch.build.prepare import prepare, refuse, work
+    from polyarch.facts.gather import gather
+    from polyarch.verify.gate import prove
+
+    facts = gather()
+    prepared = await prepare(request, facts, layout)
+    refuse(prepared)
+    outcome = await execute(prepared, work(prepared), facts, layout, show)
+    if outcome.index is None:
+        raise _failed(outcome)
+    layout.store(outcome.index)
+    prove(layout, outcome.index, str(request.tags[0]) if request.tags else "the index", show)
+    return outcome, outcome.index
+
+
+async def _push(request: Request, layout: Layout, index: Document, show: Sink) -> None:
+    from polyarch.registry.ship import ship
+
+    for reference in request.tags:
+        await ship(layout, index, reference, show, tls_verify=request.tls_verify)
+
+
+def _failed(outcome: Outcome) -> Exception:
+    """One error for all platforms that failed; a single failure is told as it is."""
+    from polyarch.errors import BuildError
+
+    failures = list(outcome.failures.items())
+    if len(failures) == 1:
+        return failures[0][1]
+    detail = "\n\n".join(f"{error.message}\n{error.detail}\n{error.hint}" for _, error in failures)
+    return BuildError(f"{len(failures)} platforms failed", detail=detail, hint="what finished is kept for the next run")
+
+
+def _tell(request: Request, outcome: Outcome, index: Document, json: bool) -> None:
+    names = [str(reference) for reference in request.tags]
+    if json:
+        images = [image.as_dict() for image in outcome.images]
+        print_json({"digest": index.digest, "names": names, "images": images})
+    else:
+        for name in names:
+            print(name)
+        print(index.digest)

@@ -1,0 +1,82 @@
+"""The entry point: collects the commands, and is the one place that catches errors and exits.
+
+Rooms are imported inside the commands, so that `polyarch --help` starts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from polyarch import __version__
+from polyarch.cli import base, build, doctor, emulation, images, plan, run, verify
+from polyarch.errors import PolyarchError
+from polyarch.report import colour_wanted
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="polyarch",
+    help="Build one image for every architecture, prove it, ship it, run it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command()(doctor.doctor)
+app.add_typer(emulation.app)
+app.command()(base.base)
+app.command()(plan.plan)
+app.command()(build.build)
+app.command()(run.run)
+app.command()(images.push)
+app.command()(images.pull)
+app.command()(images.images)
+app.command()(verify.verify)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"polyarch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Build one image for every architecture, prove it, ship it, run it."""
+
+
+def main() -> None:
+    """Run the command line; exit codes are those of `polyarch.errors`."""
+    try:
+        app()
+    except PolyarchError as error:
+        _tell(error)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted: what was finished is kept, nothing half-made is left", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; nothing is left to say
+        sys.exit(1)
+
+
+def _tell(error: PolyarchError) -> None:
+    """Print an error to stderr: as JSON where the user asked for JSON, else message, detail and hint."""
+    if "--json" in sys.argv:
+        print(json.dumps(error.as_dict()), file=sys.stderr)
+        return
+    red, plain = ("\x1b[31m", "\x1b[0m") if colour_wanted(sys.stderr) else ("", "")
+    print(f"{red}error:{plain} {error.message}", file=sys.stderr)
+    for line in error.detail.splitlines():
+        print(f"  {line}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)

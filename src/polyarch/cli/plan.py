@@ -1,0 +1,63 @@
+"""`polyarch plan`: which way each stage goes on each platform, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polyarch.cli.common import Json, Platforms, TlsVerify, finish, pairs, platforms, print_json, store, table
+
+if TYPE_CHECKING:
+    from polyarch.plan.model import BuildPlan
+
+Context = Annotated[Path, typer.Argument(metavar="CONTEXT", help="The build context, a folder.")]
+File = Annotated[Path | None, typer.Option("-f", "--file", help="The Dockerfile; CONTEXT/Dockerfile by default.")]
+BuildArgs = Annotated[list[str] | None, typer.Option("--build-arg", help="NAME=VALUE of an ARG.")]
+Target = Annotated[str, typer.Option("--target", help="The stage to build; the last by default.")]
+
+
+def plan(
+    context: Context,
+    file: File = None,
+    platform: Platforms = None,
+    build_arg: BuildArgs = None,
+    target: Target = "",
+    tls_verify: TlsVerify = True,
+    json: Json = False,
+) -> None:
+    """Show how each stage would be built on each platform and why, and what would fail."""
+    from polyarch.build.model import Request
+    from polyarch.build.prepare import prepare, refuse
+    from polyarch.facts.gather import gather
+
+    request = Request(
+        context=context,
+        dockerfile=file or default_dockerfile(context),
+        platforms=platforms(platform),
+        build_args=pairs("--build-arg", build_arg or []),
+        target=target,
+        tls_verify=tls_verify,
+    )
+    prepared = finish(prepare(request, gather(), store()))
+    if json:
+        print_json(prepared.plan.as_dict())
+    else:
+        _show(prepared.plan)
+    refuse(prepared)
+
+
+def default_dockerfile(context: Path) -> Path:
+    """CONTEXT/Dockerfile, or CONTEXT/Containerfile where only that exists, as podman does."""
+    names = ("Dockerfile", "Containerfile")
+    return next((context / name for name in names if (context / name).is_file()), context / "Dockerfile")
+
+
+def _show(found: BuildPlan) -> None:
+    rows = [
+        (str(entry.platform), stage.label, stage.base, str(stage.strategy), stage.reason)
+        for entry in found.platforms
+        for stage in entry.stages
+    ]
+    table(("PLATFORM", "STAGE", "BASE", "STRATEGY", "WHY"), rows)

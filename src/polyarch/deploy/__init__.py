@@ -1,0 +1,1 @@
+"""Where images run. Today: on this machine, any platform."""
