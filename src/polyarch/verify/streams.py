@@ -163,6 +163,7 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise HostError(
             "this image has zstd layers, and zstandard is not installed", hint="pip install zstandard"
         ) from error
+    # A stream that ends early just ends here (its library cannot tell); the archive and the diff id then show it.
     reader = library.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
         _Readable(_cut(chunks)), read_across_frames=True, closefd=False
     )

@@ -8,6 +8,7 @@ import io
 import platform
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from verify_images import (
     ARM,
     EXEC,
     Entry,
+    Layer,
     Spec,
     ar,
     elf,
@@ -34,6 +36,8 @@ from verify_images import (
     tar,
 )
 
+from polyarch.errors import HostError
+from polyarch.oci import model
 from polyarch.verify import LayerFacts, Limits, scan, verify
 from polyarch.verify.facts import Kind
 from polyarch.verify.root import Root
@@ -332,3 +336,35 @@ def test_what_gcc_makes_is_understood(tmp_path: Path, option: str, level: tuple[
     (kind,) = found.kinds
     assert (kind.machine, kind.elf_class, kind.byteorder) == (62, 64, "little")
     assert kind.level in level
+
+
+def test_the_facts_of_all_layers_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyarch.verify.prove._MEMORY", 20_000)
+    layers = [layer(*root())] + [
+        layer(*(program(f"opt/{top}/{number}", elf()) for number in range(40))) for top in range(4)
+    ]
+    report = verify(image(Spec(layers=layers)))
+    assert {violation.code for violation in report.violations} == {"layer-limit"}
+    assert not report.ok
+
+
+def test_a_zstd_stream_that_ends_early_is_found_by_what_is_missing() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    plain = tar(*root())
+    stored = Layer(zstandard.ZstdCompressor().compress(plain)[:-40], plain, model.OCI_LAYER_ZSTD)
+    found = {violation.code for violation in verify(image(Spec(layers=[stored]))).of("error")}
+    assert found & {"tar-malformed", "diff-id-mismatch"}
+
+
+def test_zstd_without_its_library_is_an_error_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(HostError, match="zstandard"):
+        scan([b"\x28\xb5\x2f\xfd" + bytes(99)])
+
+
+def test_zlib_does_where_isal_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = facts(*root())
+    monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    monkeypatch.setitem(sys.modules, "isal", None)
+    assert facts(*root()) == fast
+    assert codes(scan([pack(tar(*root()))[:-30]])) == ["layer-corrupt"]
