@@ -37,6 +37,7 @@ _ISA_NEEDED: Final = (0xC0008002).to_bytes(4, "little")
 # Distributions state the baseline in every file; only what says more is worth a full reading.
 _MORE_THAN_BASELINE: Final = re.compile(re.escape(_ISA_NEEDED) + b"(?!\4\0\0\0\1\0\0\0)")
 _MOST_SEGMENTS: Final = 256
+_MOST_SECTIONS: Final = 10_000
 _MOST_PARTS: Final = 1000  # notes, properties and attributes looked at in one file
 # Tag_CPU_arch -> version of the architecture (Arm ABI addenda); the microcontroller profiles are left out.
 _ARM_ARCH: Final = {0: 3, 1: 4, 2: 4, 3: 5, 4: 5, 5: 5, 6: 6, 7: 6, 8: 6, 9: 6, 10: 7, 14: 8, 15: 8, 22: 9}
@@ -153,10 +154,16 @@ def _properties(file: ELFFile, offset: int, size: int) -> Iterator[Any]:
 
 
 def _arm_level(data: bytes) -> int:
-    section = ELFFile(BytesIO(data)).get_section_by_name(".ARM.attributes")
+    file = ELFFile(BytesIO(data))
+    if file["e_shentsize"] < file.structs.Elf_Shdr.sizeof() or file.num_sections() > _MOST_SECTIONS:
+        return 0
+    section = file.get_section_by_name(".ARM.attributes")
     if not isinstance(section, ARMAttributesSection):
         return 0
-    for subsection in islice(section.iter_subsections("aeabi"), 1):
+    # pyelftools goes round for ever in damaged sections, and its own filters hide that: what it yields is counted here.
+    for subsection in islice(section.iter_subsections(), _MOST_PARTS):
+        if subsection["vendor_name"] != "aeabi":
+            continue
         for part in islice(subsection.iter_subsubsections(), 1):
             for attribute in islice(part.iter_attributes(), _MOST_PARTS):
                 if attribute.tag == "TAG_CPU_ARCH":

@@ -316,6 +316,22 @@ def test_a_broken_note_is_no_statement() -> None:
     assert [kind.level for kind in found.kinds] == [0]
 
 
+def test_attributes_that_go_round_in_a_circle_end() -> None:
+    right = elf("linux/arm/v6", level=10)
+    at = right.index(b"aeabi") - 4
+    circle = right[:at] + bytes(4) + b"other" + right[at + 9 :]
+    (kind,) = facts(program("usr/bin/a", circle)).kinds
+    assert kind.level == 0
+
+
+def test_section_headers_that_are_all_one_end() -> None:
+    right = bytearray(elf("linux/arm/v6", level=10))
+    right[46:48] = bytes(2)  # e_shentsize
+    right[48:50] = b"\xff\xff"  # e_shnum
+    (kind,) = facts(program("usr/bin/a", bytes(right))).kinds
+    assert kind.level == 0
+
+
 def test_links_that_lead_nowhere_fast_end() -> None:
     long = "/".join(["a"] * 2000)
     found = facts(symlink("a", long), symlink("b", "b/b"))
