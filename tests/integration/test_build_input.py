@@ -1,0 +1,178 @@
+"""Builds of small Dockerfiles: what goes wrong is told, and what is asked for is done."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from harness import Polyarch, dockerfile, events
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_failed_step_names_platform_line_and_last_words(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "", "RUN echo fine", "RUN echo last words; exit 9")
+    done = polyarch.run("build", context, "-t", "bad", "--platform", "linux/arm64", code=1)
+    assert f"linux/arm64: {context}/Dockerfile:4: RUN echo last words; exit 9" in done.stderr
+    assert "last words" in done.stderr
+    assert "linux-arm64.log" in done.stderr
+
+
+def test_a_failed_build_leaves_the_old_tag(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "RUN true")
+    digest = polyarch.json("build", context, "-t", "app", "--platform", "linux/amd64")["digest"]
+    dockerfile(tmp_path / "c", "FROM debian:trixie", "RUN false")
+    polyarch.run("build", context, "-t", "app", "--platform", "linux/amd64", code=1)
+    images = {image["name"]: image["digest"] for image in polyarch.json("images")}
+    assert images["docker.io/library/app:latest"] == digest
+
+
+FAILS_ON_ARM = ("FROM debian:trixie", "ARG TARGETARCH", 'RUN if [ "$TARGETARCH" = arm64 ]; then exit 3; fi; sleep 3')
+
+
+def test_the_first_failure_cancels_the_other_platforms(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", *FAILS_ON_ARM[:2], 'RUN [ "$TARGETARCH" != arm64 ] || exit 3; sleep 60')
+    done = polyarch.run("build", context, "-t", "x", "--platform", "linux/amd64,linux/arm64", "--json", code=1)
+    kinds = {(event["kind"], event["subject"]) for event in events(done.stderr) if "kind" in event}
+    assert ("failed", "linux/arm64") in kinds
+    assert ("cancelled", "linux/amd64") in kinds
+
+
+def test_keep_going_finishes_the_others_and_keeps_them(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", *FAILS_ON_ARM)
+    arguments = ("build", context, "-t", "x", "--keep-going", "--platform", "linux/amd64,linux/arm64")
+    polyarch.run(*arguments, code=1)
+    assert "x:latest" not in polyarch.run("images").stdout
+    kept = polyarch.json("build", context, "-t", "x", "--platform", "linux/amd64")
+    assert kept["images"][0]["reused"]
+
+
+def test_exec_format_error_is_explained(polyarch: Polyarch, tmp_path: Path) -> None:
+    """A program for a platform that nobody was asked to execute: here, an s390x one in an arm64 image."""
+    from polyarch.arch import parse_platform
+    from polyarch.facts.programs import smallest
+
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "COPY alien /alien", 'RUN ["/alien"]')
+    (context / "alien").write_bytes(smallest(parse_platform("s390x")))
+    (context / "alien").chmod(0o755)
+    done = polyarch.run("build", context, "-t", "x", "--platform", "linux/arm64", code=1)
+    message = done.stderr.splitlines()
+    assert any("a program of another architecture was executed" in line for line in message)
+    assert any("Dockerfile:3" in line for line in message)
+    assert "TARGETARCH" in done.stderr
+
+
+def test_the_gate_stops_an_image_that_holds_foreign_programs(polyarch: Polyarch, tmp_path: Path) -> None:
+    from polyarch.arch import parse_platform
+    from polyarch.facts.programs import smallest
+
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "COPY alien /usr/local/bin/alien")
+    (context / "alien").write_bytes(smallest(parse_platform("amd64")))
+    (context / "alien").chmod(0o755)
+    done = polyarch.run("build", context, "-t", "x", "--platform", "linux/arm64", code=3)
+    assert "/usr/local/bin/alien" in done.stderr.replace("usr/local", "/usr/local").replace("//", "/")
+    assert "x:latest" not in polyarch.run("images").stdout
+
+
+def test_a_secret_is_there_while_it_runs_and_nowhere_after(polyarch: Polyarch, tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("hunter2hunter2")
+    context = dockerfile(
+        tmp_path / "c", "FROM debian:trixie", "RUN --mount=type=secret,id=token wc -c < /run/secrets/token > /length"
+    )
+    out = tmp_path / "out.tar"
+    done = polyarch.run(
+        "build", context, "-t", "s", "--platform", "linux/amd64", "--secret", f"id=token,src={secret}",
+        "-o", f"oci-archive:{out}",
+    )  # fmt: skip
+    said = polyarch.run("run", "s", "--", "sh", "-c", "cat /length; ls /run/secrets 2>/dev/null | wc -l")
+    assert said.stdout.split() == ["14", "0"]
+    assert b"hunter2hunter2" not in out.read_bytes()
+    assert "hunter2hunter2" not in done.stderr + done.stdout
+    logs = "".join(path.read_text() for path in (polyarch.home / "logs").rglob("*.log"))
+    assert "hunter2hunter2" not in logs
+
+
+def test_here_documents_arguments_and_stages_work_on_old_buildah(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(
+        tmp_path / "c",
+        "ARG GREETING=hello",
+        "FROM --platform=$BUILDPLATFORM debian:trixie AS tools",
+        "ARG TARGETARCH BUILDARCH",
+        "RUN echo $BUILDARCH-$TARGETARCH-$(uname -m) > /where",
+        "FROM debian:trixie AS unused",
+        "RUN exit 1",
+        "FROM debian:trixie",
+        "ARG GREETING",
+        "ENV WHO=world",
+        "RUN <<EOF",
+        'echo "$GREETING $WHO" > /greeting',
+        "uname -m >> /greeting",
+        "EOF",
+        "COPY <<-\"END\" /etc/app.conf",
+        "\tkey=$VALUE",
+        "END",
+        "COPY --from=tools /where /where",
+        "CMD [\"cat\", \"/greeting\", \"/etc/app.conf\", \"/where\"]",
+    )
+    polyarch.run(
+        "build", context, "-t", "h", "--platform", "linux/arm64", "--build-arg", "GREETING=good day", "--target", "2"
+    )
+    said = polyarch.run("run", "h", "--platform", "linux/arm64")
+    assert said.stdout.splitlines() == ["good day world", "aarch64", "key=$VALUE", "amd64-arm64-x86_64"]
+
+
+def test_outputs_are_layouts_and_archives_that_skopeo_reads(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "LABEL a=b")
+    folder, archive = tmp_path / "layout", tmp_path / "a.tar"
+    polyarch.run(
+        "build", context, "--platform", "linux/amd64,linux/arm64", "-o", f"oci:{folder}:v1", "-o", f"type=oci,dest={archive}"
+    )
+    index = json.loads((folder / "index.json").read_text())
+    assert index["manifests"][0]["annotations"] == {"org.opencontainers.image.ref.name": "v1"}
+    assert polyarch.json("verify", f"oci:{folder}:v1")["ok"]
+    with tarfile.open(archive) as tar:
+        assert {"oci-layout", "index.json"} <= set(tar.getnames())
+    assert polyarch.json("verify", f"oci-archive:{archive}")["ok"]
+
+
+def test_docker_format_makes_a_docker_list_and_keeps_the_health_check(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "HEALTHCHECK CMD true")
+    folder = tmp_path / "layout"
+    polyarch.run("build", context, "--platform", "linux/amd64,linux/arm64", "--format", "docker", "-o", f"oci:{folder}:v1")
+    top = json.loads((folder / "index.json").read_text())["manifests"][0]
+    assert top["mediaType"] == "application/vnd.docker.distribution.manifest.list.v2+json"
+    entries = json.loads((folder / "blobs/sha256" / top["digest"][7:]).read_text())["manifests"]
+    manifest = json.loads((folder / "blobs/sha256" / entries[1]["digest"][7:]).read_text())
+    assert entries[1]["platform"] == {"os": "linux", "architecture": "arm64"}
+    assert manifest["layers"][0]["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar.gzip"
+    config = json.loads((folder / "blobs/sha256" / manifest["config"]["digest"][7:]).read_text())
+    assert config["config"]["Healthcheck"]["Test"] == ["CMD-SHELL", "true"]
+    assert polyarch.json("verify", f"oci:{folder}:v1")["ok"]
+
+
+def test_the_base_keeps_its_very_blob(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "RUN echo x > /x")
+    polyarch.run("build", context, "-t", "x", "--platform", "linux/amd64")
+    layers = {}
+    for name in ("debian:trixie", "x"):
+        folder = tmp_path / name.replace(":", "-")
+        context = dockerfile(tmp_path / f"c-{folder.name}", f"FROM {name}")
+        polyarch.run("build", context, "--platform", "linux/amd64", "-o", f"oci:{folder}:v")
+        top = json.loads((folder / "index.json").read_text())["manifests"][0]
+        entry = json.loads((folder / "blobs/sha256" / top["digest"][7:]).read_text())["manifests"][0]
+        manifest = json.loads((folder / "blobs/sha256" / entry["digest"][7:]).read_text())
+        layers[name] = [layer["digest"] for layer in manifest["layers"]]
+    assert layers["x"][0] == layers["debian:trixie"][0]
+
+
+def test_a_changed_context_is_built_anew(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "COPY file /file")
+    (context / "file").write_text("one")
+    arguments = ("build", context, "-t", "c", "--platform", "linux/amd64")
+    first = polyarch.json(*arguments)
+    (context / "file").write_text("two")
+    second = polyarch.json(*arguments)
+    assert not second["images"][0]["reused"]
+    assert second["digest"] != first["digest"]
+    assert polyarch.run("run", "c", "--", "cat", "/file").stdout == "two"
