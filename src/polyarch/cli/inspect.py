@@ -55,8 +55,8 @@ def _show(found: Inspection) -> None:
     if others:
         platforms = {entry.digest: entry.platform for entry in images}
         print()
-        rows = [(e.kind, e.digest[7:19], platforms.get(e.of, e.of[7:19]), ", ".join(e.predicates)) for e in others]
-        table(("BESIDE IMAGES", "DIGEST", "OF", "STATES"), rows)
+        beside = [(e.kind, e.digest[7:19], platforms.get(e.of, e.of[7:19]), ", ".join(e.predicates)) for e in others]
+        table(("BESIDE IMAGES", "DIGEST", "OF", "STATES"), beside)
 
 
 def _layers(images: Sequence[Entry]) -> None:

@@ -101,13 +101,14 @@ def inspect(source: Source, bases: Sequence[Tagged] = ()) -> Inspection:
     for entry in entries:
         for layer in entry.layers if entry.kind == "image" else ():
             platforms.setdefault(layer.digest, []).append(entry.platform)
-    entries = [
-        replace(entry, layers=tuple(replace(l, platforms=tuple(platforms.get(l.digest, ()))) for l in entry.layers))
-        for entry in entries
-    ]
+    entries = [replace(entry, layers=tuple(_shared(layer, platforms) for layer in entry.layers)) for entry in entries]
     sizes = {layer.digest: layer.size for entry in entries for layer in entry.layers}
     annotations = dict(top.value.annotations or {})
     return Inspection(source.name, top.digest, top.media_type, annotations, sum(sizes.values()), tuple(entries))
+
+
+def _shared(layer: Layer, platforms: dict[str, list[str]]) -> Layer:
+    return replace(layer, platforms=tuple(dict.fromkeys(platforms.get(layer.digest, ()))))
 
 
 def tagged(layout: Layout) -> tuple[Tagged, ...]:
@@ -150,10 +151,10 @@ def _entries(
 def _manifest(source: Source, manifest: Manifest, descriptor: Descriptor, bases: Sequence[Tagged]) -> Entry:
     annotations = {**(manifest.annotations or {}), **(descriptor.annotations or {})}
     layers = tuple(Layer(layer.digest, layer.media_type, layer.size) for layer in manifest.layers)
+    size = sum(layer.size for layer in layers)
     entry = Entry(
-        "artifact", _stated(descriptor), descriptor.digest, descriptor.media_type, sum(l.size for l in layers), layers,
-        annotations=annotations,
-    )  # fmt: skip
+        "artifact", _stated(descriptor), descriptor.digest, descriptor.media_type, size, layers, annotations=annotations
+    )
     if descriptor.is_attestation:
         stated = ((layer.annotations or {}).get(PREDICATE, "") for layer in manifest.layers)
         predicates = tuple(dict.fromkeys(kind for kind in stated if kind))
