@@ -9,6 +9,7 @@ from polyarch import places
 from polyarch.errors import ProofError
 from polyarch.oci.layout import Layout, LayoutSource
 from polyarch.oci.model import Document
+from polyarch.oci.source import Source
 from polyarch.report import Event, Sink
 from polyarch.verify.prove import verify
 from polyarch.verify.report import Report, Violation
@@ -38,15 +39,20 @@ class LayerFiles:
 
 
 def prove(layout: Layout, document: Document, name: str, show: Sink) -> None:
-    """Verify an image of the layout, unless that very image was proved before.
+    """Verify an image of the layout, unless that very image was proved before. Raises `ProofError`."""
+    prove_source(LayoutSource(layout, document, name), show)
+
+
+def prove_source(source: Source, show: Sink) -> None:
+    """Verify an image wherever it is, unless that very image was proved before.
 
     Raises `ProofError` that lists every violation; warnings are shown and let it pass.
     """
-    record = places.home() / "proofs" / f"{document.digest.replace(':', '-')}.json"
+    record = places.home() / "proofs" / f"{source.top().digest.replace(':', '-')}.json"
     if record.exists():
         return
-    show(Event("step", "proof", f"verifying {name}"))
-    report = verify(LayoutSource(layout, document, name), known=LayerFiles(places.cache() / "layers"))
+    show(Event("step", "proof", f"verifying {source.name}"))
+    report = verify(source, known=LayerFiles(places.cache() / "layers"))
     if not report.ok:
         raise failed(report)
     for violation in report.of("warning"):
