@@ -48,14 +48,11 @@ class Upload:
         Raises `InputError` when the local blob has another size; `TransientError` when the registry goes away;
         `RegistryError` when it refuses.
         """
-        with self.open() as file:
-            actual = file.seek(0, 2)
-        if actual != self.size:
-            raise InputError(f"blob {self.digest} has {actual} bytes, its descriptor says {self.size}")
         for session in range(1, _SESSIONS + 1):
             start = await self._start(mount_from if session == 1 else "")
             if start is None:
                 return "mounted"
+            self._check_size()  # not before: what is mounted need not even be here
             try:
                 await self._fill(*start)
             except (_SessionLost, TransientError) as error:
@@ -70,6 +67,12 @@ class Upload:
             else:
                 return "sent"
         raise AssertionError("the last session returns or raises")
+
+    def _check_size(self) -> None:
+        with self.open() as file:
+            actual = file.seek(0, 2)
+        if actual != self.size:
+            raise InputError(f"blob {self.digest} has {actual} bytes, its descriptor says {self.size}")
 
     async def _arrived(self) -> bool:
         url = f"/v2/{self.repository}/blobs/{self.digest}"
