@@ -26,7 +26,9 @@ class Polyarch:
     def argv(self, *args: str | Path) -> list[str]:
         return [sys.executable, "-m", "polyarch", *map(str, args)]
 
-    def run(self, *args: str | Path, code: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *args: str | Path, code: int = 0, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run to the end and demand the exit code."""
         done = subprocess.run(
             self.argv(*args), env=self.env | (env or {}), capture_output=True, text=True, stdin=subprocess.DEVNULL

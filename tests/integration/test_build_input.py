@@ -109,11 +109,11 @@ def test_here_documents_arguments_and_stages_work_on_old_buildah(polyarch: Polya
         'echo "$GREETING $WHO" > /greeting',
         "uname -m >> /greeting",
         "EOF",
-        "COPY <<-\"END\" /etc/app.conf",
+        'COPY <<-"END" /etc/app.conf',
         "\tkey=$VALUE",
         "END",
         "COPY --from=tools /where /where",
-        "CMD [\"cat\", \"/greeting\", \"/etc/app.conf\", \"/where\"]",
+        'CMD ["cat", "/greeting", "/etc/app.conf", "/where"]',
     )
     polyarch.run(
         "build", context, "-t", "h", "--platform", "linux/arm64", "--build-arg", "GREETING=good day", "--target", "2"
@@ -126,7 +126,14 @@ def test_outputs_are_layouts_and_archives_that_skopeo_reads(polyarch: Polyarch, 
     context = dockerfile(tmp_path / "c", "FROM debian:trixie", "LABEL a=b")
     folder, archive = tmp_path / "layout", tmp_path / "a.tar"
     polyarch.run(
-        "build", context, "--platform", "linux/amd64,linux/arm64", "-o", f"oci:{folder}:v1", "-o", f"type=oci,dest={archive}"
+        "build",
+        context,
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "-o",
+        f"oci:{folder}:v1",
+        "-o",
+        f"type=oci,dest={archive}",
     )
     index = json.loads((folder / "index.json").read_text())
     assert index["manifests"][0]["annotations"] == {"org.opencontainers.image.ref.name": "v1"}
@@ -139,7 +146,9 @@ def test_outputs_are_layouts_and_archives_that_skopeo_reads(polyarch: Polyarch, 
 def test_docker_format_makes_a_docker_list_and_keeps_the_health_check(polyarch: Polyarch, tmp_path: Path) -> None:
     context = dockerfile(tmp_path / "c", "FROM debian:trixie", "HEALTHCHECK CMD true")
     folder = tmp_path / "layout"
-    polyarch.run("build", context, "--platform", "linux/amd64,linux/arm64", "--format", "docker", "-o", f"oci:{folder}:v1")
+    polyarch.run(
+        "build", context, "--platform", "linux/amd64,linux/arm64", "--format", "docker", "-o", f"oci:{folder}:v1"
+    )
     top = json.loads((folder / "index.json").read_text())["manifests"][0]
     assert top["mediaType"] == "application/vnd.docker.distribution.manifest.list.v2+json"
     entries = json.loads((folder / "blobs/sha256" / top["digest"][7:]).read_text())["manifests"]

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import EXAMPLE, PLATFORMS
 from harness import Polyarch, events, processes
 from registry_server import registry_server
+
+from conftest import EXAMPLE, PLATFORMS
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +86,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     root.chmod(0o755)
     data, port, socket_path = root / "data", free_port(), root / "sock"
     user = ["--user=root"] if os.geteuid() == 0 else []
-    init = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", *user]
+    init = [
+        "mariadb-install-db",
+        "--no-defaults",
+        f"--datadir={data}",
+        "--auth-root-authentication-method=normal",
+        *user,
+    ]
     subprocess.run(init, check=True, capture_output=True)
     server = subprocess.Popen(
         ["mariadbd", "--no-defaults", f"--datadir={data}", f"--port={port}", f"--socket={socket_path}",

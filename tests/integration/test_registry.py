@@ -420,9 +420,7 @@ def test_a_missing_blob_stops_a_push_before_anything_is_tagged(server: RegistryS
         go(server.host, lambda c: c.head_manifest(name(server)))
 
 
-def test_an_image_of_podmans_storage_is_read(
-    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_of_podmans_storage_is_read(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     conf = tmp_path / "storage.conf"
     conf.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(conf))

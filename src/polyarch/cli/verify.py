@@ -21,17 +21,15 @@ def verify(
     json: Json = False,
 ) -> None:
     """Read every byte of an image and list all that contradicts its labels; exit 3 when anything does."""
-    from polyarch import places
     from polyarch.arch import parse_platforms
     from polyarch.errors import ProofError
     from polyarch.registry.find import open_image
     from polyarch.verify.formats import junit, sarif
-    from polyarch.verify.gate import LayerFiles
     from polyarch.verify.prove import verify as prove
 
     wanted = parse_platforms(platform or [])
     with open_image(store(), reference, tls_verify=tls_verify) as source:
-        report = prove(source, wanted, allow or (), sink(json), LayerFiles(places.cache() / "layers"))
+        report = prove(source, wanted, allow or (), sink(json))
     if json:
         print_json(report.as_dict())
     elif format == "text":

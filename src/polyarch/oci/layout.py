@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from polyarch.oci.model import (
 )
 
 _CHUNK = 1 << 20
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")  # what a path may be made of
 
 
 class Layout:
@@ -46,9 +48,9 @@ class Layout:
 
     def blob_path(self, digest: str) -> Path:
         """Where a blob is, or would be."""
+        if not _DIGEST.fullmatch(digest):
+            raise InputError(f"{digest[:160]!r} is no digest")
         algorithm, _, value = digest.partition(":")
-        if not value or "/" in digest or algorithm not in {"sha256", "sha512"}:
-            raise InputError(f"{digest!r} is no digest")
         return self.blobs / algorithm / value
 
     def has(self, digest: str) -> bool:

@@ -46,9 +46,7 @@ def test_versions_are_read(said: str, version: tuple[int, ...]) -> None:
         ((5, 0, 0), STATIC_PIE, (5, 10), "flag P"),
     ],
 )
-def test_faulty_versions_are_known(
-    version: tuple[int, ...], link: Linkage, kernel: tuple[int, ...], word: str
-) -> None:
+def test_faulty_versions_are_known(version: tuple[int, ...], link: Linkage, kernel: tuple[int, ...], word: str) -> None:
     assert any(word in fault.what for fault in emulators.known_faults(ARM64, version, link, kernel))
 
 
@@ -62,9 +60,7 @@ def test_faulty_versions_are_known(
     ],
     ids=["debian links 7.2 static-pie", "8.1 and newer cope", "older kernels", "unknown version"],
 )
-def test_sound_versions_are_not_accused(
-    version: tuple[int, ...], link: Linkage, kernel: tuple[int, ...]
-) -> None:
+def test_sound_versions_are_not_accused(version: tuple[int, ...], link: Linkage, kernel: tuple[int, ...]) -> None:
     assert emulators.known_faults(ARM64, version, link, kernel) == ()
 
 

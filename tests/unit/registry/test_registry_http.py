@@ -212,7 +212,9 @@ def test_a_token_is_fetched_once_and_shown_to_the_registry_alone() -> None:
         if request.url.host == "auth.example":
             return httpx.Response(200, json={"token": "abc"})
         if shown != "Bearer":
-            return httpx.Response(401, headers={"WWW-Authenticate": 'Bearer realm="https://auth.example/t",service="s"'})
+            return httpx.Response(
+                401, headers={"WWW-Authenticate": 'Bearer realm="https://auth.example/t",service="s"'}
+            )
         return httpx.Response(404) if request.method == "HEAD" else manifest_answer()
 
     async def twice(client: Registry) -> None:
