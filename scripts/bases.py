@@ -23,7 +23,7 @@ def make_bases(platforms: Sequence[str], env: Mapping[str, str] | None = None) -
     Raises `CalledProcessError` when no suite can be bootstrapped.
     """
     command = [sys.executable, "-m", "polyarch", "base"]
-    options = ["--platform", ",".join(platforms), "-t", NAME, *_apt_options()]
+    options = ["--platform", ",".join(platforms), "-t", NAME, *apt_options()]
     for suite in SUITES[:-1]:
         if subprocess.run([*command, suite, *options], env=env, check=False).returncode == 0:
             return
@@ -35,7 +35,8 @@ def cache() -> Path:
     return Path(os.environ.get("POLYARCH_TEST_CACHE") or Path.home() / ".cache" / "polyarch-tests")
 
 
-def _apt_options() -> list[str]:
+def apt_options() -> list[str]:
+    """Options of `polyarch base` for an archive whose age the host's apt accepts."""
     name = "Acquire::Check-Valid-Until"
     said = subprocess.run(["apt-config", "dump", "--format=%v%n", name], capture_output=True, text=True, check=False)
     return ["--aptopt", f'{name} "false"'] if said.stdout.strip() in {"false", "0", "no"} else []

@@ -3,24 +3,17 @@
 import json
 import os
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import elftools
 import pytest
+from users import PYTHON, User, ordinary_user
 
-import polyarch
-from polyarch import run
 from polyarch.arch import host_platform, parse_platform
 from polyarch.emulation import binfmt
 from polyarch.facts.gather import gather
 
-PYTHON = "/usr/bin/python3"  # the distribution's own: ordinary users may not read a pyenv in /root
 USER = "polyarch-doctor"
 SCRIPT = "import json; from polyarch.facts.gather import gather; print(json.dumps(gather().as_dict()))"
 
@@ -56,28 +49,8 @@ def test_refreshing_finds_the_same_again() -> None:
     assert gather(refresh=True).native == first.native
 
 
-@contextmanager
-def ordinary_user(*, subordinate_ids: bool) -> Iterator[Path]:
-    """A user with a home of their own; yields a folder that they can read, with polyarch and what it imports."""
-    none = ["-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0"]
-    run.capture(["useradd", "--create-home", "--shell", "/bin/sh", *none, USER])
-    packages = Path(tempfile.mkdtemp(prefix="polyarch-packages-"))
-    try:
-        for kind in ("uid", "gid") if subordinate_ids else ():
-            run.capture(["usermod", f"--add-sub{kind}s", "300000-365535", USER])
-        for module in (polyarch, elftools):
-            source = Path(str(module.__file__)).parent
-            shutil.copytree(source, packages / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-        run.capture(["chmod", "-R", "a+rX", str(packages)])
-        yield packages
-    finally:
-        shutil.rmtree(packages)
-        run.capture(["userdel", "--remove", USER], check=False)
-
-
-def facts_of(packages: Path) -> dict[str, Any]:
-    settings = [f"HOME=/home/{USER}", f"PYTHONPATH={packages}"]
-    found = json.loads(run.capture(["runuser", "-u", USER, "--", "env", "-i", *settings, PYTHON, "-c", SCRIPT]).stdout)
+def facts_of(user: User) -> dict[str, Any]:
+    found = json.loads(user.run([PYTHON, "-c", SCRIPT]).stdout)
     assert isinstance(found, dict)
     return found
 
@@ -89,8 +62,8 @@ empty_table = pytest.mark.skipif(bool(binfmt.status()), reason="the host's table
 @as_root
 @empty_table
 def test_an_ordinary_user_builds_and_emulates_with_an_empty_host_table() -> None:
-    with ordinary_user(subordinate_ids=True) as packages:
-        facts = facts_of(packages)
+    with ordinary_user(USER, subordinate_ids=True) as user:
+        facts = facts_of(user)
     assert facts["uid"] != 0
     assert facts["handlers"] == []
     if not gather().namespace.own_binfmt:
@@ -102,8 +75,8 @@ def test_an_ordinary_user_builds_and_emulates_with_an_empty_host_table() -> None
 
 @as_root
 def test_an_ordinary_user_without_subordinate_ids_is_told_the_commands() -> None:
-    with ordinary_user(subordinate_ids=False) as packages:
-        facts = facts_of(packages)
+    with ordinary_user(USER, subordinate_ids=False) as user:
+        facts = facts_of(user)
     assert facts["namespace"]["works"] is False
     for problem, kind in zip(facts["problems"], ("uid", "gid"), strict=False):
         assert problem["why"] == f"user {USER} has no line in /etc/sub{kind}"
