@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "integration")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("scripts", "tests/integration", "tests/unit/verify")]

@@ -19,7 +19,7 @@ Way = Literal["native", "namespace", "host", "none"]
 Cgroups = Literal["v1", "hybrid", "v2", "none"]
 
 # Debian's packages, where they are not called like the program.
-_PACKAGES = {"docker": "docker.io"}
+_PACKAGES = {"docker": "docker.io", "dockerd": "docker.io"}
 
 
 @dataclass(frozen=True, slots=True)
