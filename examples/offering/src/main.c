@@ -6,9 +6,11 @@
 #include <ulfius.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     EXIT_FAILED = 1,
@@ -41,7 +43,38 @@ static bool start_http(struct _u_instance *instance, const struct settings *sett
     return true;
 }
 
-static bool serve(struct service *service, const struct settings *settings, const sigset_t *signals)
+/* Signals come through a pipe and not by sigwait: user-mode emulators may hand a blocked signal to a thread that does
+ * not wait for it, where it stays. */
+static int signal_pipe[2];
+
+static void on_signal(int number)
+{
+    int before = errno;
+    unsigned char byte = (unsigned char)number;
+    ssize_t written = write(signal_pipe[1], &byte, 1);
+    (void)written; /* a full pipe already holds a signal */
+    errno = before;
+}
+
+static bool catch_signals(void)
+{
+    if (pipe(signal_pipe) != 0 || fcntl(signal_pipe[1], F_SETFL, O_NONBLOCK) != 0)
+        return false;
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    signal(SIGPIPE, SIG_IGN);
+    return sigaction(SIGTERM, &action, NULL) == 0 && sigaction(SIGINT, &action, NULL) == 0;
+}
+
+static int wait_for_signal(void)
+{
+    unsigned char number = 0;
+    while (read(signal_pipe[0], &number, 1) != 1)
+        ;
+    return number;
+}
+
+static bool serve(struct service *service, const struct settings *settings)
 {
     struct _u_instance instance;
     if (ulfius_init_instance(&instance, settings->port, NULL, NULL) != U_OK) {
@@ -52,11 +85,8 @@ static bool serve(struct service *service, const struct settings *settings, cons
     instance.max_post_param_size = BODY_LIMIT;
     bool served = routes_add(&instance, service) && start_http(&instance, settings);
     if (served) {
-        int signal_number = 0;
         log_line("version " OFFERING_VERSION " listens on %s port %u", settings->bind_text, settings->port);
-        while (sigwait(signals, &signal_number) != 0)
-            ;
-        log_line("%s received, stopping", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
+        log_line("%s received, stopping", wait_for_signal() == SIGINT ? "SIGINT" : "SIGTERM");
         atomic_store(&service->stopping, true);
         ulfius_stop_framework(&instance);
         log_line("stopped");
@@ -67,14 +97,10 @@ static bool serve(struct service *service, const struct settings *settings, cons
 
 int main(void)
 {
-    /* Blocked before any thread starts, so that all inherit it and only sigwait sees these two. */
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
-
+    if (!catch_signals()) {
+        fprintf(stderr, "offering: signals cannot be caught: %s\n", strerror(errno));
+        return EXIT_FAILED;
+    }
     struct settings settings;
     char problem[512];
     if (!settings_read(&settings, problem, sizeof problem)) {
@@ -86,7 +112,7 @@ int main(void)
     bool served = false;
     if (database_init(&service.database, &settings)) {
         ulfius_global_init();
-        served = serve(&service, &settings, &signals);
+        served = serve(&service, &settings);
         ulfius_global_close();
         database_free(&service.database);
     } else {

@@ -15,6 +15,7 @@ from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout, platforms_of
 from polyarch.oci.model import Document, Manifest, RunConfig, parse_config
 
+_KILLED = 128  # plus the signal's number, as in shells
 _BUILDAH = run.Carrier(
     frozenset({"nsenter", "buildah", "buildah-chroot-runtime", "buildah-chroot-exec"}),
     re.compile(
@@ -93,7 +94,7 @@ def _command(config: RunConfig, wish: Wish, name: str) -> list[str]:
 def _code(done: run.Finished, program: str, wish: Wish, name: str) -> int:
     """The program's own exit code; raises when it never started."""
     if "failed to start" not in done.stderr:
-        return done.returncode
+        return done.returncode if done.returncode >= 0 else _KILLED - done.returncode
     if "no such file or directory" in done.stderr or "executable file not found" in done.stderr:
         raise MissingProgramError(
             f"{name} ({wish.platform}) has no program {program}",
