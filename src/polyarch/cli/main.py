@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from polyarch import __version__
-from polyarch.cli import base, build, doctor, emulation, images, inspect, plan, run, verify
+from polyarch.cli import base, build, doctor, emulation, images, index, inspect, plan, run, verify
 from polyarch.errors import PolyarchError
 from polyarch.report import colour_wanted
 
@@ -38,6 +38,7 @@ app.command()(images.pull)
 app.command()(images.images)
 app.command()(verify.verify)
 app.command()(inspect.inspect)
+app.add_typer(index.app)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,1 @@
+"""Work on indexes without a daemon: made, changed, copied and mended, over layouts and registries."""
