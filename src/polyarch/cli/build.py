@@ -39,6 +39,7 @@ def build(
     from polyarch.build.model import Request
     from polyarch.oci.output import parse_output
     from polyarch.oci.reference import parse_reference
+    from polyarch.verify.gate import prove
 
     request = Request(
         context=context,
@@ -56,6 +57,8 @@ def build(
     outputs = [parse_output(text) for text in output or []]
     layout, show = store(), sink(json)
     outcome, index = finish(_build(request, layout, show))
+    # outside of the event loop, where Ctrl-C ends it at once
+    prove(layout, index, str(request.tags[0]) if request.tags else "the index", show)
     layout.tag(index, [str(reference) for reference in request.tags])
     for wanted in outputs:
         wanted.write(layout, index)
@@ -68,7 +71,6 @@ async def _build(request: Request, layout: Layout, show: Sink) -> tuple[Outcome,
     from polyarch.build.execute import execute
     from polyarch.build.prepare import prepare, refuse, work
     from polyarch.facts.gather import gather
-    from polyarch.verify.gate import prove
 
     facts = gather()
     prepared = await prepare(request, facts, layout)
@@ -77,7 +79,6 @@ async def _build(request: Request, layout: Layout, show: Sink) -> tuple[Outcome,
     if outcome.index is None:
         raise _failed(outcome)
     layout.store(outcome.index)
-    prove(layout, outcome.index, str(request.tags[0]) if request.tags else "the index", show)
     return outcome, outcome.index
 
 

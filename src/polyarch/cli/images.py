@@ -47,6 +47,7 @@ def push(
     from polyarch.oci.reference import parse_reference
     from polyarch.registry.find import find_local
     from polyarch.registry.ship import ship
+    from polyarch.verify.gate import prove
 
     layout = store()
     image = find_local(layout, tag.removeprefix("docker://"))
@@ -55,7 +56,9 @@ def push(
     reference = parse_reference((destination or tag).removeprefix("docker://"))
     if reference.digest:
         raise InputError(f"{reference} names a digest", hint="push to a tag; the digest follows from the content")
-    finish(ship(layout, image, reference, sink(json), tls_verify=tls_verify))
+    show = sink(json)
+    prove(layout, image, str(reference), show)  # outside of the event loop, where Ctrl-C ends it at once
+    finish(ship(layout, image, reference, show, tls_verify=tls_verify))
     _tell(str(reference), image, json)
 
 
