@@ -116,8 +116,11 @@ def repair(
 
 
 def _shop(json: bool, tls_verify: bool) -> Shop:
+    import signal
+
     from polyarch.index.work import Shop
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing half-made is left
     return Shop(store(), sink(json), tls_verify)
 
 
