@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -26,7 +27,10 @@ from polyarch.oci import model
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import Document, Index
 from polyarch.oci.reference import parse_reference
+from polyarch.registry.client import Registry
+from polyarch.registry.push import push
 from polyarch.registry.source import RegistrySource
+from polyarch.verify import verify
 
 needs_registry = pytest.mark.skipif(not available(), reason="docker-registry is not installed")
 AMD64, ARM64, S390X = "linux/amd64", "linux/arm64", "linux/s390x"
@@ -308,6 +312,26 @@ def test_a_registry_killed_in_the_middle_keeps_the_old_name(
     told = Told()
     assert in_registry(server, "app:1") != work.copy(Shop(store, told), new, name)
     assert told.moved()[0] == 0  # what was fetched is kept
+
+
+@needs_registry
+def test_an_image_of_a_registry_is_mended_in_the_registry(tmp_path: Path, shop: Shop, server: RegistryServer) -> None:
+    bad = layer(*root(AMD64))
+    bad.type = model.OCI_LAYER
+    broken = Layout(tmp_path / "a")
+    top = shelve(image(Spec(ARM64, [bad]), Spec(S390X)), broken, "x")
+
+    async def push_unproved() -> None:
+        async with Registry(server.host) as client:
+            await push(client, broken, top, parse_reference(f"{server.host}/app:1"), Told())
+
+    asyncio.run(push_unproved())
+    done = repair(shop, f"docker://{server.host}/app:1", f"docker://{server.host}/app:mended")
+    assert done.problem is None
+    assert in_registry(server, "app:mended") == done.document
+    assert in_registry(server, "app:1").raw == top.raw
+    with RegistrySource(parse_reference(f"{server.host}/app:mended")) as found:
+        assert verify(found).violations == ()
 
 
 def test_a_copy_killed_in_the_middle_leaves_the_old_name(tmp_path: Path, home: Path) -> None:
