@@ -123,14 +123,13 @@ class Carrier:
 def attach(argv: Sequence[str], carrier: Carrier, *, env: Mapping[str, str] | None = None) -> Finished:
     """Run a user's program with this terminal's own stdin and stdout; `stderr` of the result is what carriers said.
 
-    The program's stderr is passed on as it comes. SIGTERM and SIGHUP sent to polyarch reach the program; SIGINT does
-    through the terminal.
+    The program's stderr is passed on as it comes. SIGTERM and SIGHUP sent to polyarch reach the program, or end the
+    carriers when it has not started yet; SIGINT reaches it through the terminal.
     """
     child = subprocess.Popen(list(argv), env=environment(env), stderr=subprocess.PIPE)
 
     def pass_on(number: int, _frame: object) -> None:
-        # Before the program has started there is nobody to tell: the carriers end, and the program never starts.
-        for pid in _carried(child.pid, carrier) or [child.pid]:
+        for pid in _carried(child.pid, carrier):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -219,15 +218,24 @@ def _filter(stream: IO[bytes], chatter: re.Pattern[bytes]) -> bytes:
 
 
 def _carried(pid: int, carrier: Carrier) -> list[int]:
-    """The nearest descendants of `pid`, itself included, that are no carriers (proc(5))."""
-    try:
-        name = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode(errors="replace")
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    if Path(name).name not in carrier.programs:
-        return [pid]
-    return [found for child in children for found in _carried(int(child), carrier)]
+    """The nearest descendants of `pid`, itself included, that are no carriers; all carriers when there are none."""
+    carriers, carried, waiting = [], [], [pid]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            name = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode(errors="replace")
+            # each thread has its own children (proc(5)), and a Go program starts them from any
+            children = [
+                word for file in Path(f"/proc/{pid}/task").glob("*/children") for word in file.read_text().split()
+            ]
+        except OSError:  # it has ended
+            continue
+        if Path(name).name in carrier.programs:
+            carriers.append(pid)
+            waiting += map(int, children)
+        else:
+            carried.append(pid)
+    return carried or carriers
 
 
 async def _lines(child: asyncio.subprocess.Process) -> AsyncIterator[str]:

@@ -43,8 +43,7 @@ static bool start_http(struct _u_instance *instance, const struct settings *sett
     return true;
 }
 
-/* Signals come through a pipe and not by sigwait: user-mode emulators may hand a blocked signal to a thread that does
- * not wait for it, where it stays. */
+/* Signals come through a pipe: whichever thread is given one, main wakes, and no thread has to block any. */
 static int signal_pipe[2];
 
 static void on_signal(int number)
