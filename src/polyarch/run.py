@@ -10,12 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ _PASSED_ON = (
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
     "POLYARCH_HOME", "POLYARCH_CACHE",
 )  # fmt: skip
+STATUS = "POLYARCH_STATUS"
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _TAIL_LINES = 40
 _CHUNK = 1 << 16
@@ -108,39 +107,31 @@ def capture(
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class Carrier:
-    """Tools that stand between polyarch and a program that it runs for a user.
+def attach(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Finished:
+    """Run a user's program with this terminal's own stdin, stdout and stderr.
 
-    `programs` are their names (argv[0]): signals go past them to the program. `chatter` are lines that they add to
-    the program's own words on stderr.
+    The command finds a descriptor in POLYARCH_STATUS, on which it may say why the program did not start: `stderr` of
+    the result. It must close that on exec. SIGTERM and SIGHUP sent to polyarch are passed on to the command's
+    children, for nsenter(1) does not pass them on itself; SIGINT reaches them through the terminal.
     """
+    told, tell = os.pipe()
+    with subprocess.Popen(list(argv), env=environment(env) | {STATUS: str(tell)}, pass_fds=(tell,)) as child:
+        os.close(tell)
 
-    programs: frozenset[str]
-    chatter: re.Pattern[bytes]
+        def pass_on(number: int, _frame: object) -> None:
+            for pid in _children(child.pid) or [child.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
-
-def attach(argv: Sequence[str], carrier: Carrier, *, env: Mapping[str, str] | None = None) -> Finished:
-    """Run a user's program with this terminal's own stdin and stdout; `stderr` of the result is what carriers said.
-
-    The program's stderr is passed on as it comes. SIGTERM and SIGHUP sent to polyarch reach the program, or end the
-    carriers when it has not started yet; SIGINT reaches it through the terminal.
-    """
-    child = subprocess.Popen(list(argv), env=environment(env), stderr=subprocess.PIPE)
-
-    def pass_on(number: int, _frame: object) -> None:
-        for pid in _carried(child.pid, carrier):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
-    previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        said = _filter(child.stderr, carrier.chatter) if child.stderr else b""
-        return Finished(tuple(argv), child.wait(), "", _text(said))
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
+        previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            code = child.wait()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    with os.fdopen(told, "rb") as status:
+        return Finished(tuple(argv), code, "", _text(status.read()))
 
 
 async def stream(
@@ -200,42 +191,13 @@ def failed(argv: Sequence[str], returncode: int, said: str) -> BuildError:
     return BuildError(f"{Path(argv[0]).name} {how}", detail=tail, hint=f"the command was: {show(argv)}")
 
 
-def _filter(stream: IO[bytes], chatter: re.Pattern[bytes]) -> bytes:
-    """Pass stderr on at once, but for lines that begin with chatter, which are returned.
-
-    A prompt without an end of line is not kept back.
-    """
-    kept = held = b""
-    while chunk := os.read(stream.fileno(), _CHUNK):
-        *whole, held = (held + chunk).split(b"\n")
-        kept += b"".join(line + b"\n" for line in whole if chatter.match(line))
-        said = b"".join(line + b"\n" for line in whole if not chatter.match(line))
-        if not chatter.match(held):
-            said, held = said + held, b""
-        sys.stderr.buffer.write(said)
-        sys.stderr.buffer.flush()
-    return kept + held
-
-
-def _carried(pid: int, carrier: Carrier) -> list[int]:
-    """The nearest descendants of `pid`, itself included, that are no carriers; all carriers when there are none."""
-    carriers, carried, waiting = [], [], [pid]
-    while waiting:
-        pid = waiting.pop()
-        try:
-            name = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode(errors="replace")
-            # each thread has its own children (proc(5)), and a Go program starts them from any
-            children = [
-                word for file in Path(f"/proc/{pid}/task").glob("*/children") for word in file.read_text().split()
-            ]
-        except OSError:  # it has ended
-            continue
-        if Path(name).name in carrier.programs:
-            carriers.append(pid)
-            waiting += map(int, children)
-        else:
-            carried.append(pid)
-    return carried or carriers
+def _children(pid: int) -> list[int]:
+    """The processes that any thread of `pid` started (proc(5), needs CONFIG_PROC_CHILDREN)."""
+    words = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            words += file.read_text().split()
+    return [int(word) for word in words]
 
 
 async def _lines(child: asyncio.subprocess.Process) -> AsyncIterator[str]:

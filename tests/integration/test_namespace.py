@@ -49,7 +49,7 @@ from polyarch import run
 
 with namespace() as inside:
     print(inside.pid, flush=True)
-    run.attach(inside.enter(["sleep", "5432.25"]), run.Carrier(frozenset(), __import__("re").compile(b"^$")))
+    run.attach(inside.enter(["sleep", "5432.25"]))
 """
 
 

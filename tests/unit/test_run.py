@@ -70,27 +70,25 @@ def _gone(pid: int) -> bool:
 
 
 ATTACH = """
-import re, sys
+import sys
 from polyarch import run
-done = run.attach(["sh", "-c", sys.argv[1]], run.Carrier(frozenset({"sh"}), re.compile(rb"chatter: ")))
-print("said", repr(done.stderr), file=sys.stdout)
+done = run.attach(["sh", "-c", sys.argv[1]])
+print("said", repr(done.stderr), flush=True)
 sys.exit(done.returncode)
 """
 
 
-def test_attached_programs_lose_the_carriers_chatter_only() -> None:
-    script = "echo mine >&2; printf prompt >&2; echo >&2; echo chatter: x >&2; exit 7"
-    done = subprocess.run([sys.executable, "-c", ATTACH, script], capture_output=True, text=True)
-    assert done.returncode == 7
-    assert done.stderr == "mine\nprompt\n"
-    assert done.stdout == "said 'chatter: x\\n'\n"
+def test_an_attached_program_has_our_very_streams_and_a_way_to_say_why_not() -> None:
+    script = "cat; echo mine >&2; echo why >&$POLYARCH_STATUS; exit 7"
+    done = subprocess.run([sys.executable, "-c", ATTACH, script], input="in\n", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "in\nsaid 'why\\n'\n", "mine\n")
 
 
-def test_sigterm_goes_past_the_carriers_to_the_program() -> None:
-    script = 'env -u X sleep 30 & child=$!; echo "pid $child"; wait $child; exit 5'
+def test_sigterm_is_passed_on_past_the_command_to_its_child() -> None:
+    script = 'sleep 30 & child=$!; echo "pid $child"; wait $child; exit 5'
     process = subprocess.Popen([sys.executable, "-c", ATTACH, script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert re.match(r"pid \d+", process.stdout.readline())
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 5, "the carrier lives on and tells how the program ended"
+    assert process.wait(10) == 5, "the command lives on and tells how its child ended"

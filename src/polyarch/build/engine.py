@@ -12,7 +12,7 @@ import fcntl
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -138,22 +138,20 @@ class Engine:
             await self._run(["skopeo", "copy", *options, source, f"dir:{staging}"])
             return await asyncio.to_thread(self._adopt, staging, platform, docker_format)
 
-    def start_container(self, digest: str) -> str:
-        """A working container on an imported manifest, its entrypoint cleared; returns its name."""
+    def start_container(self, digest: str) -> tuple[str, Path]:
+        """A working container on an imported manifest; returns its name and where its root is mounted inside."""
         argv = ["buildah", "from", "--pull=never", base_name(digest)]
         container = run.capture(self._namespace.enter(argv), env=self._env).stdout.strip()
-        # `buildah run` puts the image's entrypoint in front of what it is told to run
-        clear = ["buildah", "config", "--entrypoint", "[]", "--cmd", "", container]
-        run.capture(self._namespace.enter(clear), env=self._env)
-        return container
+        mounted = run.capture(self._namespace.enter(["buildah", "mount", container]), env=self._env)
+        return container, Path(mounted.stdout.strip())
 
     def remove_container(self, container: str) -> None:
         """Remove a working container; one that is gone is no error."""
         run.capture(self._namespace.enter(["buildah", "rm", container]), env=self._env, check=False)
 
-    def command(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
-        """A buildah command as `run` wants it: entered, and with the storage's environment."""
-        return self._namespace.enter(argv), self._env | dict(env or {})
+    def enter(self, argv: Sequence[str]) -> list[str]:
+        """The command that runs `argv` where the containers' roots are mounted."""
+        return self._namespace.enter(argv)
 
     def _adopt(self, staging: Path, platform: Platform, docker_format: bool) -> Descriptor:
         """Make a manifest of an uncompressed `dir:` image; layers are compressed only when they are new."""

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import json
+import os
 import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from polyarch import run
 from polyarch.arch import Platform
-from polyarch.build.engine import Engine, open_engine
+from polyarch.build.engine import open_engine
 from polyarch.errors import HostError, InputError, MissingProgramError, StartError
 from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout, platforms_of
 from polyarch.oci.model import Document, Manifest, RunConfig, parse_config
 
 _KILLED = 128  # plus the signal's number, as in shells
-_BUILDAH = run.Carrier(
-    frozenset({"nsenter", "buildah", "buildah-chroot-runtime", "buildah-chroot-exec"}),
-    re.compile(
-        rb"subprocess exited |Error: exit status |process failed to start|process exited with error|"
-        rb"error waiting for process|Error: while running runtime"
-    ),
-)
+_MISSING = 127
+_INSIDE = Path(__file__).with_name("inside.py")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +51,43 @@ def run_here(layout: Layout, image: Document, name: str, wish: Wish, facts: Fact
         raise HostError(f"nothing here executes {wish.platform}: {execution.why}", hint=execution.fix)
     with open_engine(layout, facts, [wish.platform]) as engine:
         asyncio.run(engine.import_bases([digest]))
-        container = engine.start_container(digest)
+        container, root = engine.start_container(digest)
         try:
-            done = _attach(engine, container, argv, wish)
+            done = run.attach(
+                engine.enter([sys.executable, "-I", "-S", str(_INSIDE), _last_steps(root, argv, config, wish)])
+            )
         finally:
             engine.remove_container(container)
     return _code(done, argv[0], wish, name)
 
 
-def _attach(engine: Engine, container: str, argv: list[str], wish: Wish) -> run.Finished:
-    options = [part for name, value in wish.env for part in ("--env", f"{name}={value}")]
-    options += [part for volume in wish.volumes for part in ("--volume", volume)]
-    options += ["--user", wish.user] if wish.user else []
-    options += ["--workingdir", wish.workdir] if wish.workdir else []
-    command, env = engine.command(["buildah", "run", "--network", "host", *options, container, "--", *argv])
-    return run.attach(command, _BUILDAH, env=env)
+def _last_steps(root: Path, argv: Sequence[str], config: RunConfig, wish: Wish) -> str:
+    """What `inside.py` is told."""
+    env = {"PATH": _PATH} | dict(entry.partition("=")[::2] for entry in config.env or ()) | dict(wish.env)
+    if "TERM" in os.environ and sys.stdin.isatty():
+        env = {"TERM": os.environ["TERM"]} | env
+    return json.dumps(
+        {
+            "root": str(root),
+            "argv": list(argv),
+            "env": env,
+            "user": wish.user or config.user or "",
+            "workdir": wish.workdir or config.working_dir or "",
+            "volumes": [_volume(text) for text in wish.volumes],
+        }
+    )
+
+
+def _volume(text: str) -> tuple[str, str, bool]:
+    """`HOST:CONTAINER[:ro|:rw]`, the host's path made absolute. Raises `InputError`, also when it does not exist."""
+    host, _, rest = text.partition(":")
+    path, _, options = rest.partition(":")
+    words = {word for word in options.split(",") if word}
+    if not host or not path.startswith("/") or not words <= {"ro", "rw", "z", "Z"}:
+        raise InputError(f"--volume wants HOST:CONTAINER[:ro], not {text!r}", hint="the container's path is absolute")
+    if not Path(host).exists():
+        raise InputError(f"--volume {text}: {host} does not exist")
+    return str(Path(host).resolve()), path, "ro" in words
 
 
 def _choose(layout: Layout, image: Document, name: str, platform: Platform) -> tuple[str, RunConfig]:
@@ -93,20 +115,16 @@ def _command(config: RunConfig, wish: Wish, name: str) -> list[str]:
 
 def _code(done: run.Finished, program: str, wish: Wish, name: str) -> int:
     """The program's own exit code; raises when it never started."""
-    if "failed to start" not in done.stderr:
+    if not done.stderr:
         return done.returncode if done.returncode >= 0 else _KILLED - done.returncode
-    if "no such file or directory" in done.stderr or "executable file not found" in done.stderr:
+    if done.returncode == _MISSING:
         raise MissingProgramError(
             f"{name} ({wish.platform}) has no program {program}",
-            detail=_first_line(done.stderr),
+            detail=done.stderr,
             hint="its interpreter or loader may be what is missing: `polyarch verify` tells",
         )
     raise StartError(
         f"{name}: {program} cannot be executed as a program of {wish.platform}",
-        detail=_first_line(done.stderr),
+        detail=done.stderr,
         hint=f"`polyarch verify {name}` tells whether it is one, and of which platform",
     )
-
-
-def _first_line(said: str) -> str:
-    return said.partition("process exited")[0].strip()
