@@ -14,10 +14,11 @@ import typer
 
 from polyarch import __version__
 from polyarch.cli import base, build, doctor, emulation, images, index, inspect, plan, run, verify
-from polyarch.errors import PolyarchError
+from polyarch.errors import HostError, PolyarchError
 from polyarch.report import colour_wanted
 
 INTERRUPTED = 130
+_ROOM = "is the disk full, or may the folder not be written? POLYARCH_HOME and POLYARCH_CACHE name others"
 
 app = typer.Typer(
     name="polyarch",
@@ -59,7 +60,7 @@ def _root(
 def main() -> None:
     """Run the command line; exit codes are those of `polyarch.errors`."""
     try:
-        app()
+        app(args=_as_podman_writes_it(sys.argv[1:]))
     except PolyarchError as error:
         _tell(error)
         sys.exit(error.exit_code)
@@ -69,6 +70,17 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nothing is left to say
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        told = HostError(f"{error.filename or 'the system'}: {error.strerror or error}", hint=_ROOM)
+        _tell(told)
+        sys.exit(told.exit_code)
+
+
+def _as_podman_writes_it(arguments: list[str]) -> list[str]:
+    """`--tls-verify=false` as podman and skopeo have it, beside the flag pair of our command line library."""
+    spelled = {"--tls-verify=false": "--no-tls-verify", "--tls-verify=true": "--tls-verify"}
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [spelled.get(argument, argument) for argument in arguments[:end]] + arguments[end:]
 
 
 def _tell(error: PolyarchError) -> None:
