@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from polyarch.build.engine import BuildArgs, Engine, open_engine
 from polyarch.build.failure import explain
 from polyarch.build.model import BuiltImage
 from polyarch.build.prepare import Prepared, Work
+from polyarch.build.records import keep, kept
 from polyarch.build.steps import Step, is_cached, read_step
+from polyarch.build.transplant import Failures, Images, transplant
 from polyarch.dockerfile.context import ignore_file
 from polyarch.errors import BuildError, PolyarchError
 from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout
-from polyarch.oci.model import DOCKER_LIST, OCI_INDEX, Descriptor, Document, Index, document
+from polyarch.oci.model import DOCKER_LIST, OCI_INDEX, Document, Index, document
 from polyarch.report import Event, Sink
 
 _KEPT_LOGS = 20
@@ -41,24 +43,43 @@ async def execute(prepared: Prepared, todo: Sequence[Work], facts: Facts, layout
 
     Without `keep_going` the first failure cancels the others. Nothing is tagged here.
     """
-    done = {} if prepared.request.no_cache else {w.platform: image for w in todo if (image := _kept(layout, w))}
+    fresh = prepared.request.no_cache
+    done = {} if fresh else {w.platform: image for w in todo if (image := kept(layout, w.platform, w.result_key))}
     for platform in done:
         show(Event("done", str(platform), "nothing changed: kept"))
     missing = [w for w in todo if w.platform not in done]
-    failures: dict[Platform, PolyarchError] = {}
+    failures: Failures = {}
     if missing:
-        made, failures = await _build_missing(prepared, missing, facts, layout, show)
+        made, failures = await _make(prepared, missing, facts, layout, show)
         done |= made
     images = tuple(done[w.platform] for w in todo if w.platform in done)
     index = _index(images, prepared.request.docker_format) if len(images) == len(todo) else None
     return Outcome(images, failures, index)
 
 
+async def _make(
+    prepared: Prepared, missing: Sequence[Work], facts: Facts, layout: Layout, show: Sink
+) -> tuple[Images, Failures]:
+    """Grafts first, for they are cheap; then everything else side by side."""
+
+    async def build(works: Sequence[Work]) -> tuple[Images, Failures]:
+        return await _build_missing(prepared, works, facts, layout, show)
+
+    async def fetch(digests: Collection[str]) -> None:
+        await _fetch_bases(prepared, layout, digests)
+
+    found = await transplant(prepared, missing, layout, show, build, fetch)
+    if not found.rest or (found.failures and not prepared.request.keep_going):
+        return found.made, found.failures
+    made, failures = await build(found.rest)
+    return found.made | made, found.failures | failures
+
+
 async def _build_missing(
     prepared: Prepared, missing: Sequence[Work], facts: Facts, layout: Layout, show: Sink
-) -> tuple[dict[Platform, BuiltImage], dict[Platform, PolyarchError]]:
-    await _fetch_bases(prepared, layout, missing)
-    stages = [stage for graph in prepared.graphs.values() for stage in graph.stages if stage.executes]
+) -> tuple[Images, Failures]:
+    await _fetch_bases(prepared, layout, {digest for item in missing for digest in item.base_digests})
+    stages = [stage for item in missing for stage in prepared.graph(item.platform).stages if stage.executes]
     with open_engine(layout, facts, dict.fromkeys(stage.platform for stage in stages)) as engine:
         return await _Builder(prepared, engine, show, _log_folder()).all(missing)
 
@@ -118,7 +139,8 @@ class _Builder:
                 raise explain(error, self._prepared, item.platform, watcher.step, log) from error
         self._show(Event("step", str(item.platform), "writing layers"))
         descriptor = await self._engine.export(image, item.platform, docker_format=self._prepared.request.docker_format)
-        _keep(item, descriptor)
+        for key in {item.key, item.result_key}:
+            keep(key, descriptor)
         seconds = time.monotonic() - started
         self._show(Event("done", str(item.platform), f"built in {seconds:.1f} s"))
         return BuiltImage(item.platform, descriptor, reused=False, seconds=seconds, log=log)
@@ -160,11 +182,10 @@ class _Watcher:
             self._show(Event("step", self._subject, "cached", self.step.step, self.step.steps))
 
 
-async def _fetch_bases(prepared: Prepared, layout: Layout, todo: Sequence[Work]) -> None:
-    """Bring remote bases into the layout, each for the platforms that name it."""
-    wanted = {digest for item in todo for digest in item.base_digests}
+async def _fetch_bases(prepared: Prepared, layout: Layout, digests: Collection[str]) -> None:
+    """Bring remote bases into the layout, each for the platforms that need it."""
     for answer in prepared.bases.values():
-        platforms = [platform for platform, digest in answer.offered if digest in wanted]
+        platforms = [platform for platform, digest in answer.offered if digest in digests]
         await bases.fetch(layout, answer, platforms, tls_verify=prepared.request.tls_verify)
 
 
@@ -172,25 +193,6 @@ def _index(images: Sequence[BuiltImage], docker_format: bool) -> Document:
     media_type = DOCKER_LIST if docker_format else OCI_INDEX
     entries = tuple(image.descriptor for image in images)
     return document(Index(schema_version=2, media_type=media_type, manifests=entries))
-
-
-def _kept(layout: Layout, item: Work) -> BuiltImage | None:
-    """What an earlier build of the same inputs made, if the layout still has all of it."""
-    record = places.records() / f"{item.key}.json"
-    if not record.exists():
-        return None
-    descriptor = Descriptor.model_validate_json(record.read_text())
-    if not layout.whole(descriptor.digest):
-        return None
-    return BuiltImage(item.platform, descriptor, reused=True, seconds=0.0)
-
-
-def _keep(item: Work, descriptor: Descriptor) -> None:
-    record = places.records() / f"{item.key}.json"
-    record.parent.mkdir(parents=True, exist_ok=True)
-    beside = record.with_suffix(f".{os.getpid()}")
-    beside.write_text(descriptor.model_dump_json(by_alias=True, exclude_none=True))
-    beside.rename(record)
 
 
 def _log_folder() -> Path:
@@ -202,5 +204,5 @@ def _log_folder() -> Path:
             file.unlink()
         old.rmdir()
     folder = parent / time.strftime(f"%Y%m%dT%H%M%S-{os.getpid()}")
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # a build after grafts of the same second
     return folder

@@ -9,6 +9,7 @@ from typing import Any
 from polyarch.arch import Platform
 from polyarch.oci.model import Descriptor
 from polyarch.oci.reference import Reference
+from polyarch.plan.planner import Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,15 @@ class Request:
     no_cache: bool = False
     keep_going: bool = False
     tls_verify: bool = True
+    wishes: Wishes = Wishes()
+    prove_graft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
     """One platform's image in the layout; `reused` when an earlier build of the same inputs had made it.
 
-    `seconds` is how long it took this time.
+    `seconds` is how long it took this time, `grafted` says that its layers were taken over from another platform's.
     """
 
     platform: Platform
@@ -40,6 +43,7 @@ class BuiltImage:
     reused: bool
     seconds: float
     log: Path | None = field(default=None)
+    grafted: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -47,6 +51,7 @@ class BuiltImage:
             "platform": str(self.platform),
             "digest": self.descriptor.digest,
             "reused": self.reused,
+            "grafted": self.grafted,
             "seconds": round(self.seconds, 3),
             "log": str(self.log) if self.log else None,
         }

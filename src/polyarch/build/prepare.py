@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from polyarch.arch import Platform
 from polyarch.base import resolve as bases
@@ -21,31 +21,63 @@ from polyarch.dockerfile.rewrite import Pinned, pin
 from polyarch.errors import HostError, InputError
 from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout
-from polyarch.plan.model import BuildPlan, Fault
+from polyarch.plan.model import BuildPlan, Fault, GraftPlan
 from polyarch.plan.planner import plan
+from polyarch.verify.promise import VERSION as PROMISE_VERSION
 
 _RECIPE = 1  # raised when the same inputs give another image
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request with all its answers; `plan.ok` says whether it can be built."""
+    """A request with all its answers; `plan.ok` says whether it can be built.
+
+    `source` is the graph of the native platform, whose image may give its layers to others.
+    """
 
     request: Request
     dockerfile: Dockerfile
     graphs: Mapping[Platform, Graph]
     bases: Mapping[str, BaseAnswer]
     plan: BuildPlan
+    source: Graph
+
+    def graph(self, platform: Platform) -> Graph:
+        """The stages of a target, or of the native platform."""
+        return self.graphs.get(platform, self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Graft:
+    """Whose layers a platform gets: the build of `source`, and the manifests of both bases ("" for scratch).
+
+    `forced`: no other way is wanted. `otherwise`: the platform can be built here, too.
+    """
+
+    source: Work
+    bases: tuple[str, str]
+    forced: bool
+    otherwise: bool
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One platform's build: the exact text for buildah, the bases it names, and the hash of all its inputs."""
+    """One platform's build: the exact text for buildah, the bases it names, and the hash of all its inputs.
+
+    With a `graft` this is how the platform is built only if the proof fails.
+    """
 
     platform: Platform
     pinned: Pinned
     base_digests: tuple[str, ...]
     key: str
+    graft: Graft | None = None
+
+    @property
+    def result_key(self) -> str:
+        """What the result is kept under: the way that was asked for is an input, too."""
+        return self.graft.key if self.graft else self.key
 
 
 async def prepare(request: Request, facts: Facts, layout: Layout) -> Prepared:
@@ -54,17 +86,22 @@ async def prepare(request: Request, facts: Facts, layout: Layout) -> Prepared:
     Raises `InputError` when the Dockerfile or the context cannot be read or understood.
     """
     dockerfile = read_dockerfile(request)
-    arguments = dict(request.build_args)
-    host = facts.platform
-    graphs = {p: resolve(dockerfile, p, host, arguments, request.target) for p in request.platforms}
-    names = dict.fromkeys(name for graph in graphs.values() for name in graph.images)
-    found = await bases.answers(layout, names, tls_verify=request.tls_verify)
-    on_build = {name: answer.on_build for name, answer in found.items() if answer.on_build}
+
+    def graphs(**on_build: Mapping[str, tuple[str, ...]]) -> dict[Platform, Graph]:
+        wanted = dict.fromkeys((*request.platforms, native))
+        return {p: resolve(dockerfile, p, host, arguments, request.target, **on_build) for p in wanted}
+
+    arguments, host = dict(request.build_args), facts.platform
+    native = next((p for p in request.platforms if p in facts.native), host)
+    found = graphs()
+    names = dict.fromkeys(name for graph in found.values() for name in graph.images)
+    answers = await bases.answers(layout, names, tls_verify=request.tls_verify)
+    on_build = {name: answer.on_build for name, answer in answers.items() if answer.on_build}
     if on_build:  # what a base put off until now may run, copy and need more images
-        graphs = {
-            p: resolve(dockerfile, p, host, arguments, request.target, onbuild=on_build) for p in request.platforms
-        }
-    return Prepared(request, dockerfile, graphs, found, plan(str(request.dockerfile), graphs, found, facts))
+        found = graphs(onbuild=on_build)
+    wanted = {platform: found[platform] for platform in request.platforms}
+    made = plan(str(request.dockerfile), wanted, answers, facts, request.wishes, found[native])
+    return Prepared(request, dockerfile, wanted, answers, made, found[native])
 
 
 def read_dockerfile(request: Request) -> Dockerfile:
@@ -95,11 +132,26 @@ def work(prepared: Prepared) -> tuple[Work, ...]:
     """The exact build of each platform; pure but for reading the context once."""
     request = prepared.request
     context = context_digest(request.context, request.dockerfile)
-    return tuple(_work(prepared, platform, context) for platform in request.platforms)
+    found = {platform: _work(prepared, graph, context) for platform, graph in prepared.graphs.items()}
+    native = prepared.source.target_platform
+    grafts = {entry.platform: entry.graft for entry in prepared.plan.platforms if entry.graft}
+    source = found.get(native) or (_work(prepared, prepared.source, context) if grafts else None)
+    for platform, wish in grafts.items():
+        if source is not None:
+            found[platform] = replace(found[platform], graft=_graft(prepared, wish, source, found[platform]))
+    return tuple(found[platform] for platform in request.platforms)
 
 
-def _work(prepared: Prepared, platform: Platform, context: str) -> Work:
-    request, graph = prepared.request, prepared.graphs[platform]
+def _graft(prepared: Prepared, wish: GraftPlan, source: Work, target: Work) -> Graft:
+    pair = (source.platform, target.platform)
+    digests = tuple(_digest(prepared, wish.base, platform) if wish.base else "" for platform in pair)
+    inputs = ["graft", PROMISE_VERSION, source.key, target.key, *digests, wish.forced]
+    key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    return Graft(source, (digests[0], digests[1]), wish.forced, wish.otherwise, key)
+
+
+def _work(prepared: Prepared, graph: Graph, context: str) -> Work:
+    request, platform = prepared.request, graph.target_platform
     digests = {
         stage.index: _digest(prepared, stage.base.name, stage.platform)
         for stage in graph.stages

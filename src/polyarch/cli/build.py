@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from polyarch.cli.common import Json, Platforms, TlsVerify, finish, pairs, platforms, print_json, sink, store
+from polyarch.cli.common import (
+    Json,
+    Platforms,
+    Strategies,
+    TlsVerify,
+    finish,
+    pairs,
+    platforms,
+    print_json,
+    sink,
+    store,
+    wishes,
+)
 from polyarch.cli.plan import BuildArgs, Context, File, Target, default_dockerfile
 
 if TYPE_CHECKING:
@@ -24,6 +36,7 @@ def build(
     platform: Platforms = None,
     build_arg: BuildArgs = None,
     target: Target = "",
+    strategy: Strategies = None,
     secret: Annotated[list[str] | None, typer.Option("--secret", help="id=ID,src=FILE for RUN --mount.")] = None,
     output: Annotated[
         list[str] | None, typer.Option("-o", "--output", help="oci:DIR[:TAG], oci-archive:FILE or type=oci,dest=FILE.")
@@ -53,6 +66,7 @@ def build(
         keep_going=keep_going,
         no_cache=no_cache,
         tls_verify=tls_verify,
+        wishes=wishes(strategy),
     )
     outputs = [parse_output(text) for text in output or []]
     layout, show = store(), sink(json)

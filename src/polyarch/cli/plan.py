@@ -7,10 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyarch.cli.common import Json, Platforms, TlsVerify, finish, pairs, platforms, print_json, store, table
+from polyarch.cli.common import (
+    Json,
+    Platforms,
+    Strategies,
+    TlsVerify,
+    finish,
+    pairs,
+    platforms,
+    print_json,
+    store,
+    table,
+    wishes,
+)
 
 if TYPE_CHECKING:
-    from polyarch.plan.model import BuildPlan
+    from polyarch.plan.model import BuildPlan, StagePlan
 
 Context = Annotated[Path, typer.Argument(metavar="CONTEXT", help="The build context, a folder.")]
 File = Annotated[Path | None, typer.Option("-f", "--file", help="The Dockerfile; CONTEXT/Dockerfile by default.")]
@@ -24,6 +36,7 @@ def plan(
     platform: Platforms = None,
     build_arg: BuildArgs = None,
     target: Target = "",
+    strategy: Strategies = None,
     tls_verify: TlsVerify = True,
     json: Json = False,
 ) -> None:
@@ -39,6 +52,7 @@ def plan(
         build_args=pairs("--build-arg", build_arg or []),
         target=target,
         tls_verify=tls_verify,
+        wishes=wishes(strategy),
     )
     prepared = finish(prepare(request, gather(), store()))
     if json:
@@ -56,8 +70,12 @@ def default_dockerfile(context: Path) -> Path:
 
 def _show(found: BuildPlan) -> None:
     rows = [
-        (str(entry.platform), stage.label, stage.base, str(stage.strategy), stage.reason)
+        (str(entry.platform), stage.label, stage.base, _way(stage), stage.reason)
         for entry in found.platforms
         for stage in entry.stages
     ]
     table(("PLATFORM", "STAGE", "BASE", "STRATEGY", "WHY"), rows)
+
+
+def _way(stage: StagePlan) -> str:
+    return f"{stage.strategy}, else {stage.otherwise}" if stage.otherwise else str(stage.strategy)

@@ -10,9 +10,10 @@ from polyarch.arch import Platform
 
 
 class Strategy(StrEnum):
-    """The ways of DESIGN.md that stand: run on this processor, or under a user-mode emulator."""
+    """The ways of DESIGN.md that stand: run on this processor, take over what it made, or run under an emulator."""
 
     NATIVE = "native"
+    GRAFT = "graft"
     EMULATE = "emulate"
 
 
@@ -25,7 +26,10 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage on one target platform: how its programs run, and why."""
+    """One stage on one target platform: how its programs run, and why.
+
+    `otherwise` is the way that is taken when the proof of a graft fails; None where there is none.
+    """
 
     index: int
     label: str
@@ -33,6 +37,7 @@ class StagePlan:
     base: str
     strategy: Strategy
     reason: str
+    otherwise: Strategy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,29 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class GraftPlan:
+    """Whose image gives its layers; `base` is the image (as the Dockerfile names it) that they stand on, "" for none.
+
+    `forced`: the user wants nothing else. `otherwise`: this machine can build the platform, too.
+    """
+
+    source: Platform
+    base: str
+    forced: bool
+    otherwise: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformPlan:
-    """One target platform: its stages in order, and what stands in the way."""
+    """One target platform: its stages in order, and what stands in the way.
+
+    `graft` is set when layers are to be taken over from an image for another platform.
+    """
 
     platform: Platform
     stages: tuple[StagePlan, ...]
     problems: tuple[Problem, ...]
+    graft: GraftPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +109,7 @@ def _entry(entry: PlatformPlan) -> dict[str, Any]:
                 "base": stage.base,
                 "strategy": str(stage.strategy),
                 "reason": stage.reason,
+                "otherwise": stage.otherwise and str(stage.otherwise),
             }
             for stage in entry.stages
         ],

@@ -17,6 +17,8 @@ from polyarch.verify.documents import DIGEST, blobs, survey
 from polyarch.verify.facts import Fault, LayerCache, LayerFacts
 from polyarch.verify.image import Image
 from polyarch.verify.judge import judge_image
+from polyarch.verify.portable import Trace
+from polyarch.verify.promise import replay
 from polyarch.verify.report import Entry, Findings, Report, Violation
 from polyarch.verify.scan import scan
 
@@ -49,7 +51,8 @@ def verify(
             findings.add("platform-missing", f"the image has no {platform}")
     facts, unreadable = _read_all(source, images, progress, known)
     findings.extend(unreadable)
-    judged = [(image, judge_image(image, facts, allow)) for image in images]
+    grafted: dict[str, tuple[Trace, ...]] = {}
+    judged = [(image, (*judge_image(image, facts, allow), *replay(source, image, grafted))) for image in images]
     violations = (*findings.all(), *(violation for _, found in judged for violation in found))
     entries = tuple(_entry(image, facts, found) for image, found in judged)
     return Report(source.name, top.digest, entries, violations)

@@ -12,6 +12,7 @@ from verify_images import (
     ARM,
     EXEC,
     REL,
+    Entry,
     Layer,
     Shelf,
     Spec,
@@ -35,7 +36,9 @@ from verify_images import (
 
 from polyarch.arch import parse_platform
 from polyarch.oci import model
+from polyarch.oci.model import digest_of
 from polyarch.verify import CODES, Report, verify
+from polyarch.verify.promise import ANNOTATION, Promise
 
 zstandard = pytest.importorskip("zstandard")
 
@@ -307,6 +310,15 @@ BROKEN: dict[str, tuple[str, Callable[[], Shelf]]] = {
         lambda: _other("linux/arm/v6", "usr/lib/libx.so", elf("linux/arm/v6", level=10)),
     ),
     "a file that only begins as ELF": ("elf-malformed", lambda: with_files(file("opt/x", b"\x7fELF" + bytes(99)))),
+    "a grafted layer with a static library": (
+        "graft-broken",
+        lambda: _grafted(Promise("sha256:n", ("", ""), ("LAYER",)), file("opt/x.a", ar(("a.txt", b"text")))),
+    ),
+    "a promise that names a layer of another image": (
+        "graft-invalid",
+        lambda: _grafted(Promise("sha256:n", ("", ""), (f"sha256:{0:064}",)), file("opt/x", b"text")),
+    ),
+    "a promise that cannot be read": ("graft-invalid", lambda: _promising("{}")),
     "nothing to run": ("entrypoint-none", lambda: image(Spec(run=None))),
     "an entrypoint that is missing": ("entrypoint-missing", lambda: _run("/app/server")),
     "an entrypoint that is not in PATH": ("entrypoint-missing", lambda: _run("server")),
@@ -369,6 +381,17 @@ BROKEN: dict[str, tuple[str, Callable[[], Shelf]]] = {
         ),
     ),
 }
+
+
+def _promising(text: str, *layers: Layer) -> Shelf:
+    edit = lambda manifest: manifest.update(annotations={ANNOTATION: text})  # noqa: E731
+    return image(Spec(layers=[layer(*root()), *layers], manifest=edit))
+
+
+def _grafted(promise: Promise, *entries: Entry) -> Shelf:
+    """An image that promises its upper layer (`LAYER` stands for its digest) to be of no architecture."""
+    upper = layer(*entries)
+    return _promising(promise.to_json().replace("LAYER", digest_of(upper.blob)), upper)
 
 
 @pytest.mark.parametrize("name", BROKEN)

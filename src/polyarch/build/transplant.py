@@ -1,0 +1,89 @@
+"""The grafts of one build, before anything is emulated: the native image first, then every platform that can have it.
+
+What cannot be grafted is left to be built, with the reason told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from polyarch.arch import Platform
+from polyarch.build.graft import Grafter
+from polyarch.build.model import BuiltImage
+from polyarch.build.prepare import Graft, Prepared, Work
+from polyarch.build.records import keep, kept
+from polyarch.errors import BuildError, PolyarchError, ProofError
+from polyarch.oci.layout import Layout
+from polyarch.report import Event, Sink
+
+Images = dict[Platform, BuiltImage]
+Failures = dict[Platform, PolyarchError]
+Build = Callable[[Sequence[Work]], Awaitable[tuple[Images, Failures]]]
+Fetch = Callable[[Collection[str]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Transplanted:
+    """What the grafts made, what failed for good, and what is left to be built."""
+
+    made: Images = field(default_factory=dict)
+    failures: Failures = field(default_factory=dict)
+    rest: tuple[Work, ...] = ()
+
+
+async def transplant(
+    prepared: Prepared, missing: Sequence[Work], layout: Layout, show: Sink, build: Build, fetch: Fetch
+) -> Transplanted:
+    """Graft what may be grafted. `build` makes images of works, `fetch` brings bases (by digest) into the layout."""
+    grafts = [item.graft for item in missing if item.graft]
+    if not grafts:
+        return Transplanted(rest=tuple(missing))
+    source = grafts[0].source  # one native platform serves all
+    made, failures = await _source(prepared, source, layout, build)
+    if source.platform not in prepared.request.platforms:
+        failures = {}  # nobody asked for this image: without it, the others are built
+    if failures and not prepared.request.keep_going:
+        return Transplanted(made, failures)
+    await fetch([digest for graft in grafts for digest in graft.bases if digest])
+    work = _Transplants(Grafter(layout, prepared.request.docker_format), made.get(source.platform), failures, show)
+    found = await asyncio.gather(*(work.one(item, item.graft) for item in missing if item.graft))
+    done = made | {image.platform: image for image in found if image is not None}
+    over = done.keys() | work.failures.keys()
+    return Transplanted(done, work.failures, tuple(item for item in missing if item.platform not in over))
+
+
+async def _source(prepared: Prepared, source: Work, layout: Layout, build: Build) -> tuple[Images, Failures]:
+    image = None if prepared.request.no_cache else kept(layout, source.platform, source.key)
+    return ({source.platform: image}, {}) if image else await build([source])
+
+
+@dataclass
+class _Transplants:
+    grafter: Grafter
+    source: BuiltImage | None
+    failures: Failures
+    show: Sink
+
+    async def one(self, item: Work, graft: Graft) -> BuiltImage | None:
+        """The grafted image; None when the platform is left to be built, or has failed."""
+        subject, started = str(item.platform), time.monotonic()
+        try:
+            if self.source is None:
+                raise BuildError(f"{graft.source.platform} was not built, so it has no layers to give")
+            made = await self.grafter.graft(self.source.descriptor, graft.bases, item.platform)
+        except (BuildError, ProofError) as error:
+            if graft.forced or not graft.otherwise:
+                self.failures[item.platform] = error
+                self.show(Event("failed", subject, error.message))
+            else:
+                self.show(Event("note", subject, f"no graft, so it is built: {error.message}"))
+            return None
+        keep(item.result_key, made.descriptor)
+        for note in made.notes:
+            self.show(Event("note", subject, f"the bases differ: {note}"))
+        seconds = time.monotonic() - started
+        self.show(Event("done", subject, f"grafted from {graft.source.platform} in {seconds:.1f} s"))
+        return BuiltImage(item.platform, made.descriptor, reused=False, seconds=seconds, grafted=True)
