@@ -4,7 +4,8 @@ It unshares user, mount and PID namespaces, waits until its parent has written t
 fork) PID 1 of the new PID namespace: when it goes, the kernel ends everything in there and every mount with it. It
 goes when its standard input closes, so that nothing survives polyarch, whatever killed it.
 
-Talk on stdin: one JSON line `{"scratch": PATH, "register": [LINE, …]}` (bytes as latin-1), then `go`.
+Talk on stdin: one JSON line `{"scratch": PATH, "register": [LINE, …], "table": [FROM, TO]}` (bytes as latin-1; the
+table is the dispatcher's, or empty), then `go`.
 Talk on stdout: `unshared PID`, `init PID`, then `ready` or `failed WHAT: WHY`.
 """
 
@@ -22,6 +23,10 @@ CLONE_NEWNS = 0x00020000  # linux/sched.h
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 MS_REC_PRIVATE = 0x44000  # linux/mount.h: MS_REC | MS_PRIVATE
+MS_BIND = 0x1000
+MS_REMOUNT_READ_ONLY = 0x21  # MS_REMOUNT | MS_RDONLY
+# Flags of statvfs(3) and of mount(2): what a mount of the host's has, a bind of it must keep (mount_namespaces(7)).
+_KEPT = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,6 +66,9 @@ def _init(wishes: dict[str, object]) -> int:
         lines = wishes["register"]
         if isinstance(lines, list) and lines:
             _register(f"{scratch}/binfmt_misc", [str(line).encode("latin-1") for line in lines])
+        table = wishes["table"]
+        if isinstance(table, list) and table:
+            _show_table(str(table[0]), str(table[1]), Path(scratch, "count"))
     except OSError as error:
         _say(f"failed {error}")
         return 1
@@ -76,6 +84,19 @@ def _register(where: str, lines: list[bytes]) -> None:
     _mount("binfmt_misc", where, "binfmt_misc")
     for line in lines:
         Path(where, "register").write_bytes(line)
+
+
+def _show_table(table: str, where: str, count: Path) -> None:
+    """Bind the dispatcher's table, read-only, and in it a folder with the log that any user of a build may write."""
+    count.mkdir()
+    log = count / "log"
+    log.touch()
+    log.chmod(0o666)
+    _mount(table, where, None, MS_BIND)
+    flags = os.statvfs(where).f_flag
+    kept = sum(mount for stat, mount in _KEPT.items() if flags & stat)
+    _mount("none", where, None, MS_BIND | MS_REMOUNT_READ_ONLY | kept)
+    _mount(str(count), f"{where}/count", None, MS_BIND)
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:

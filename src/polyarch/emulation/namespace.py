@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyarch import places, run
+from polyarch.emulation.dispatcher import counts, program
 from polyarch.errors import HostError
 
 _HOLDER = Path(__file__).with_name("holder.py")
@@ -41,10 +42,14 @@ class Namespace:
         run.capture(self.enter(["install", "-D", "-m", f"{mode:o}", "/dev/stdin", str(path)]), stdin=data)
         return path
 
+    def dispatched(self) -> dict[tuple[int, int, int], counts.Counts]:
+        """What the dispatcher has counted until now, by machine, class and byte order of the ELF header."""
+        return counts.read(Path(f"/proc/{self.pid}/root{self.scratch}/count/log"))
+
 
 @contextlib.contextmanager
-def namespace(register: Sequence[bytes] = ()) -> Iterator[Namespace]:
-    """Hold a namespace open, with one binfmt handler for each registration line.
+def namespace(register: Sequence[bytes] = (), table: Path | None = None) -> Iterator[Namespace]:
+    """Hold a namespace open, with one binfmt handler for each registration line, and the dispatcher's table in it.
 
     Raises `HostError` with the mending command when the kernel or the user's set-up refuses. On the way out, or when
     this process dies, every process and mount inside is gone.
@@ -52,7 +57,7 @@ def namespace(register: Sequence[bytes] = ()) -> Iterator[Namespace]:
     scratch = _scratch()
     holder = run.spawn([sys.executable, "-I", "-S", str(_HOLDER)])
     try:
-        yield Namespace(_start(holder, scratch, register), scratch)
+        yield Namespace(_start(holder, scratch, register, table), scratch)
     finally:
         if holder.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -62,9 +67,11 @@ def namespace(register: Sequence[bytes] = ()) -> Iterator[Namespace]:
             scratch.rmdir()
 
 
-def _start(holder: subprocess.Popen[bytes], scratch: Path, register: Sequence[bytes]) -> int:
+def _start(holder: subprocess.Popen[bytes], scratch: Path, register: Sequence[bytes], table: Path | None) -> int:
     """Drive the holder's protocol (see `holder.py`); returns the PID of the namespace's init."""
-    _tell(holder, json.dumps({"scratch": str(scratch), "register": [line.decode("latin-1") for line in register]}))
+    lines = [line.decode("latin-1") for line in register]
+    shown = [str(table), str(program.TABLE)] if table else []
+    _tell(holder, json.dumps({"scratch": str(scratch), "register": lines, "table": shown}))
     map_ids(int(_expect(holder, "unshared")))
     _tell(holder, "go")
     init = int(_expect(holder, "init"))
@@ -83,8 +90,8 @@ def map_ids(pid: int) -> None:
         else:
             own = os.getuid() if kind == "uid" else os.getgid()
             start, count = subordinate_range(kind)
-            program = str(run.need(f"new{kind}map", package="uidmap"))
-            run.capture([program, str(pid), "0", str(own), "1", "1", str(start), str(count)])
+            mapper = str(run.need(f"new{kind}map", package="uidmap"))
+            run.capture([mapper, str(pid), "0", str(own), "1", "1", str(start), str(count)])
 
 
 def subordinate_range(kind: str) -> tuple[int, int]:

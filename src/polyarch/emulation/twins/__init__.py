@@ -1,0 +1,1 @@
+"""Native twins of foreign tools: which there may be, where they come from, and the table that the dispatcher reads."""
