@@ -6,12 +6,13 @@ import asyncio
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polyarch import places
 from polyarch.arch import Platform
 from polyarch.base import resolve as bases
+from polyarch.build.compare import demand_same
 from polyarch.build.engine import BuildArgs, Engine, open_engine
 from polyarch.build.failure import explain
 from polyarch.build.model import BuiltImage
@@ -55,6 +56,28 @@ async def execute(prepared: Prepared, todo: Sequence[Work], facts: Facts, layout
     images = tuple(done[w.platform] for w in todo if w.platform in done)
     index = _index(images, prepared.request.docker_format) if len(images) == len(todo) else None
     return Outcome(images, failures, index)
+
+
+async def prove_grafts(
+    prepared: Prepared, todo: Sequence[Work], outcome: Outcome, facts: Facts, layout: Layout, show: Sink
+) -> None:
+    """Build what was grafted by emulation, too, and compare. Raises `ProofError`, or what the build raises."""
+    grafted = {image.platform: image for image in outcome.images if image.grafted}
+    works = {w.platform: replace(w, graft=None) for w in todo if w.platform in grafted}
+    bases_of = {w.platform: w.graft.bases[1] for w in todo if w.graft}
+    built = (
+        {} if prepared.request.no_cache else {p: found for p, w in works.items() if (found := kept(layout, p, w.key))}
+    )
+    missing = [work for platform, work in works.items() if platform not in built]
+    if missing:
+        made, failures = await _build_missing(prepared, missing, facts, layout, show)
+        for error in failures.values():
+            raise error
+        built |= made
+    for platform, image in grafted.items():
+        pair = image.descriptor, built[platform].descriptor
+        same = await asyncio.to_thread(demand_same, layout, *pair, bases_of[platform], platform)
+        show(Event("done", str(platform), f"the emulated build is the same in all {same} paths"))
 
 
 async def _make(

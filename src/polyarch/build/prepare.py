@@ -21,10 +21,13 @@ from polyarch.dockerfile.rewrite import Pinned, pin
 from polyarch.errors import HostError, InputError
 from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout
-from polyarch.plan.model import BuildPlan, Fault, GraftPlan
+from polyarch.plan.model import BuildPlan, Fault, GraftPlan, PlatformPlan, Problem
 from polyarch.plan.planner import plan
 from polyarch.verify.promise import VERSION as PROMISE_VERSION
 
+_UNPROVABLE = Problem(
+    Fault.HOST, 0, "nothing here emulates it, so there is nothing to compare a graft with", "leave --prove-graft out"
+)
 _RECIPE = 1  # raised when the same inputs give another image
 
 
@@ -120,12 +123,18 @@ def read_dockerfile(request: Request) -> Dockerfile:
 def refuse(prepared: Prepared) -> None:
     """Raise for a plan that cannot be built: `InputError`, or `HostError` when only this machine is to blame."""
     problems = [(entry.platform, p) for entry in prepared.plan.platforms for p in entry.problems]
+    if prepared.request.prove_graft:
+        problems += [(entry.platform, _UNPROVABLE) for entry in prepared.plan.platforms if _unprovable(entry)]
     if not problems:
         return
     kind = HostError if all(p.fault is Fault.HOST for _, p in problems) else InputError
     detail = "\n".join(f"{platform}: {prepared.plan.dockerfile}:{p.line}: {p.message}" for platform, p in problems)
     hints = dict.fromkeys(p.hint for _, p in problems if p.hint)
     raise kind("the build would fail, so nothing was started", detail=detail, hint="; ".join(hints))
+
+
+def _unprovable(entry: PlatformPlan) -> bool:
+    return entry.graft is not None and not entry.graft.otherwise
 
 
 def work(prepared: Prepared) -> tuple[Work, ...]:

@@ -44,7 +44,13 @@ def build(
     push: Annotated[bool, typer.Option("--push", help="Push every tag once the index is whole.")] = False,
     format: Annotated[Literal["oci", "docker"], typer.Option("--format", help="Media types.")] = "oci",
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Finish the others when one fails.")] = False,
+    prove_graft: Annotated[
+        bool, typer.Option("--prove-graft", help="Build grafted platforms by emulation, too, and compare (exit 3).")
+    ] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Build every step anew.")] = False,
+    prove_acceleration: Annotated[
+        bool, typer.Option("--prove-acceleration", help="Build all steps anew and plainly, too, and compare (exit 3).")
+    ] = False,
     tls_verify: TlsVerify = True,
     json: Json = False,
 ) -> None:
@@ -64,9 +70,11 @@ def build(
         secrets=tuple(secret or []),
         docker_format=format == "docker",
         keep_going=keep_going,
-        no_cache=no_cache,
+        no_cache=no_cache or prove_acceleration,
+        prove_acceleration=prove_acceleration,
         tls_verify=tls_verify,
         wishes=wishes(strategy),
+        prove_graft=prove_graft,
     )
     outputs = [parse_output(text) for text in output or []]
     layout, show = store(), sink(json)
@@ -82,16 +90,23 @@ def build(
 
 
 async def _build(request: Request, layout: Layout, show: Sink) -> tuple[Outcome, Document]:
-    from polyarch.build.execute import execute
+    from polyarch.build.execute import execute, prove_grafts
     from polyarch.build.prepare import prepare, refuse, work
     from polyarch.facts.gather import gather
 
     facts = gather()
     prepared = await prepare(request, facts, layout)
     refuse(prepared)
-    outcome = await execute(prepared, work(prepared), facts, layout, show)
+    todo = work(prepared)
+    outcome = await execute(prepared, todo, facts, layout, show)
     if outcome.index is None:
         raise _failed(outcome)
+    if request.prove_graft:
+        await prove_grafts(prepared, todo, outcome, facts, layout, show)
+    if request.prove_acceleration:
+        from polyarch.build.equal import prove_acceleration
+
+        await prove_acceleration(request, outcome, facts, layout, show)
     layout.store(outcome.index)
     return outcome, outcome.index
 

@@ -79,6 +79,7 @@ class _Search:
     def __init__(self) -> None:
         self.found: list[Trace] = []
         self._left = _BUDGET
+        self._named: set[str] = set()
 
     def note(self, path: str, what: str) -> None:
         """Keep a trace. Raises `_FullError` when there are enough."""
@@ -119,10 +120,17 @@ class _Search:
             self._inside(path, head, read, depth)
 
     def _name(self, path: str) -> None:
-        # Each name is told once: what lies in a folder of that name is known to be there.
-        name = path.rstrip("/").rpartition("/")[2]
-        word = word_in(name)
-        self.note(path, f"its name states an architecture: {word}" if word else "")
+        """The first part of a path that states an architecture; what lies in such a folder is not told again."""
+        outer, mark, inner = path.rpartition("!")
+        parts = inner.split("/")
+        for number, part in enumerate(parts):
+            word = word_in(part)
+            if word:
+                named = f"{outer}{mark}{'/'.join(parts[: number + 1])}"
+                if named not in self._named:
+                    self._named.add(named)
+                    self.note(named, f"its name states an architecture: {word}")
+                return
 
     def _link(self, path: str, member: Member) -> None:
         word = word_in(member.linkname)
