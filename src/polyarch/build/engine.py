@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import IO
 
 from polyarch import places, run
-from polyarch.arch import Platform
+from polyarch.arch import Platform, by_elf
 from polyarch.dockerfile.lower import CONTEXT, GeneratedFile
+from polyarch.emulation.dispatcher.counts import Counts
 from polyarch.emulation.namespace import Namespace, namespace
 from polyarch.errors import BuildError, HostError
 from polyarch.facts.model import Facts
@@ -57,6 +58,14 @@ class BuildArgs:
     ignore_file: Path | None = None
     docker_format: bool = False
     no_cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Acceleration:
+    """What makes a namespace accelerate: the dispatcher's table, and for every platform a handler that calls it."""
+
+    table: Path
+    registrations: tuple[bytes, ...]
 
 
 class Engine:
@@ -138,6 +147,26 @@ class Engine:
             await self._run(["skopeo", "copy", *options, source, f"dir:{staging}"])
             return await asyncio.to_thread(self._adopt, staging, platform, docker_format)
 
+    async def run_once(self, digest: str, argv: Sequence[str], out: Path) -> None:
+        """Run a command as root in a container on an imported manifest, with the folder `out` as /out.
+
+        Raises `BuildError` with the end of what it said. The container is gone afterwards.
+        """
+        container, _ = self.start_container(digest)
+        try:
+            await self._run(["buildah", "run", "--user", "0", "--volume", f"{out}:/out", container, "--", *argv])
+        finally:
+            self.remove_container(container)
+
+    def dispatched(self) -> dict[Platform, Counts]:
+        """How many programs of each platform the dispatcher has started until now, natively and emulated."""
+        found = self._namespace.dispatched()
+        return {
+            arch.platform: counts
+            for (machine, elf_class, order), counts in found.items()
+            for arch in by_elf(machine, 32 * elf_class, "little" if order == 1 else "big")
+        }
+
     def start_container(self, digest: str) -> tuple[str, Path]:
         """A working container on an imported manifest; returns its name and where its root is mounted inside."""
         argv = ["buildah", "from", "--pull=never", base_name(digest)]
@@ -204,7 +233,9 @@ class Engine:
 
 
 @contextlib.contextmanager
-def open_engine(layout: Layout, facts: Facts, platforms: Iterable[Platform]) -> Iterator[Engine]:
+def open_engine(
+    layout: Layout, facts: Facts, platforms: Iterable[Platform], acceleration: Acceleration | None = None
+) -> Iterator[Engine]:
     """An engine in a new namespace in which programs of `platforms` can be executed.
 
     Raises `HostError` when the kernel refuses the namespace, or no isolation or storage driver works here.
@@ -212,7 +243,9 @@ def open_engine(layout: Layout, facts: Facts, platforms: Iterable[Platform]) -> 
     for what, found in (("isolation", facts.isolation), ("storage driver", facts.storage_driver)):
         if not found:
             raise HostError(f"no {what} of buildah works here", hint="polyarch doctor names what is missing")
-    with storage_in_use() as alone, namespace(facts.registrations(platforms)) as inside:
+    register = acceleration.registrations if acceleration else facts.registrations(platforms)
+    table = acceleration.table if acceleration else None
+    with storage_in_use() as alone, namespace(register, table) as inside:
         engine = Engine(inside, layout, facts.isolation, facts.storage_driver)
         if alone:
             engine.clear_leftovers()

@@ -12,6 +12,7 @@ from pathlib import Path
 from polyarch import places
 from polyarch.arch import Platform
 from polyarch.base import resolve as bases
+from polyarch.build.accelerate import accelerate
 from polyarch.build.compare import demand_same
 from polyarch.build.engine import BuildArgs, Engine, open_engine
 from polyarch.build.failure import explain
@@ -103,7 +104,9 @@ async def _build_missing(
 ) -> tuple[Images, Failures]:
     await _fetch_bases(prepared, layout, {digest for item in missing for digest in item.base_digests})
     stages = [stage for item in missing for stage in prepared.graph(item.platform).stages if stage.executes]
-    with open_engine(layout, facts, dict.fromkeys(stage.platform for stage in stages)) as engine:
+    platforms = list(dict.fromkeys(stage.platform for stage in stages))
+    acceleration = await accelerate(prepared, platforms, facts, layout, show) if prepared.request.accelerate else None
+    with open_engine(layout, facts, platforms, acceleration) as engine:
         return await _Builder(prepared, engine, show, _log_folder()).all(missing)
 
 
@@ -165,7 +168,9 @@ class _Builder:
         for key in {item.key, item.result_key}:
             keep(key, descriptor)
         seconds = time.monotonic() - started
-        self._show(Event("done", str(item.platform), f"built in {seconds:.1f} s"))
+        counts = self._engine.dispatched().get(item.platform)
+        emulated = f", {counts}" if counts else ""
+        self._show(Event("done", str(item.platform), f"built in {seconds:.1f} s{emulated}"))
         return BuiltImage(item.platform, descriptor, reused=False, seconds=seconds, log=log)
 
     def _arguments(self, item: Work) -> BuildArgs:

@@ -29,6 +29,8 @@ class Request:
     tls_verify: bool = True
     wishes: Wishes = Wishes()
     prove_graft: bool = False
+    accelerate: bool = True
+    prove_acceleration: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ def build(
         bool, typer.Option("--prove-graft", help="Build grafted platforms by emulation, too, and compare (exit 3).")
     ] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Build every step anew.")] = False,
+    accelerate: Annotated[
+        bool, typer.Option("--accelerate/--no-accelerate", help="Run native twins of tools where emulation would.")
+    ] = True,
     prove_acceleration: Annotated[
         bool, typer.Option("--prove-acceleration", help="Build all steps anew and plainly, too, and compare (exit 3).")
     ] = False,
@@ -71,6 +74,7 @@ def build(
         docker_format=format == "docker",
         keep_going=keep_going,
         no_cache=no_cache or prove_acceleration,
+        accelerate=accelerate,
         prove_acceleration=prove_acceleration,
         tls_verify=tls_verify,
         wishes=wishes(strategy),

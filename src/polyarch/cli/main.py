@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from polyarch import __version__
-from polyarch.cli import base, build, doctor, emulation, images, index, inspect, plan, run, verify
+from polyarch.cli import accelerate, base, build, doctor, emulation, images, index, inspect, plan, run, verify
 from polyarch.errors import HostError, PolyarchError
 from polyarch.report import colour_wanted
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(doctor.doctor)
 app.add_typer(emulation.app)
+app.add_typer(accelerate.app)
 app.command()(base.base)
 app.command()(plan.plan)
 app.command()(build.build)

@@ -105,8 +105,10 @@ BASE: tuple[Tool, ...] = (
 
 _LIBEXEC, _CROSS = "usr/libexec/gcc/{triplet}/{gcc}", "usr/libexec/gcc-cross/{triplet}/{gcc}"
 _PLUGIN = "liblto_plugin.so"
-# A cross compiler looks for headers where cross packages put them: it is told the native one's folders, in its order.
-_HEADERS = ("usr/lib/gcc/{triplet}/{gcc}/include", "usr/local/include", "usr/include/{triplet}", "usr/include")
+# A cross compiler looks for some headers where cross packages put them: it is told the native one's folders, in its
+# order. What comes after these, /usr/include/TRIPLET and /usr/include, both have. Not -nostdinc: that would also leave
+# out stdc-predef.h, which glibc has included before the first line.
+_HEADERS = ("usr/lib/gcc/{triplet}/{gcc}/include", "usr/local/include")
 _CXX_HEADERS = ("usr/include/c++/{gcc}", "usr/include/{triplet}/c++/{gcc}", "usr/include/c++/{gcc}/backward", *_HEADERS)
 _CC1_REFUSE = (
     "-nostdinc*", "-iprefix", "-isysroot", "-v", "--help*", "--version", "-version", "-fplugin*", "-march=native",
@@ -116,7 +118,7 @@ _CC1_ENV = ("C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "GCC_EXEC_PREFIX")
 
 
 def _system(folders: tuple[str, ...]) -> tuple[str, ...]:
-    return ("-nostdinc", *(part for folder in folders for part in ("-isystem", f"/{folder}")))
+    return tuple(part for folder in folders for part in ("-isystem", f"/{folder}"))
 
 
 COMPILERS: tuple[Tool, ...] = (
@@ -132,7 +134,7 @@ COMPILERS: tuple[Tool, ...] = (
         f"{_LIBEXEC}/cc1plus",
         "g++-{gcc}-{package}",
         f"{_CROSS}/cc1plus",
-        back=("-nostdinc++", *_system(_CXX_HEADERS)),
+        back=_system(_CXX_HEADERS),
         refuse=_CC1_REFUSE,
         refuse_env=_CC1_ENV,
     ),

@@ -90,7 +90,7 @@ def unpack(layers: Iterable[BinaryIO], target: Path, wanted: Wanted) -> Tree:
     target.mkdir(parents=True)
     for layer in layers:
         try:
-            with _decompressed(layer) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            with decompressed(layer) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
                 _unpack(tar, target, wanted)
         except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:
             raise InputError("a layer cannot be unpacked", detail=str(error)) from error
@@ -145,7 +145,8 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _decompressed(layer: BinaryIO) -> Iterator[IO[bytes]]:
+def decompressed(layer: BinaryIO) -> Iterator[IO[bytes]]:
+    """The tar stream in a layer, gzip, zstd or plain by its first bytes."""
     head = layer.read(4)
     layer.seek(0)
     if head[:2] == b"\x1f\x8b":
