@@ -101,6 +101,37 @@ def test_what_is_native_is_named_and_the_platform_is_built(polyarch: Polyarch, t
     assert again["linux/arm64"]["reused"]
 
 
+def test_what_comes_before_a_native_layer_is_grafted_and_the_rest_is_built_on_it(
+    polyarch: Polyarch, tmp_path: Path
+) -> None:
+    context = dockerfile(
+        tmp_path / "c",
+        "FROM debian:trixie AS text",
+        "RUN echo text > /text",
+        "FROM debian:trixie",
+        "ENV A=1",
+        "WORKDIR /app",
+        "COPY --from=text /text .",
+        "RUN echo $A > first",
+        "ENV A=2",
+        "RUN uname -m > /machine && echo $A > second",
+        'CMD ["cat", "/app/text", "/app/first", "/app/second", "/machine"]',
+    )
+    arguments = ("build", context, "-t", "part", "--platform", "linux/amd64,linux/arm64", "--prove-graft", "--json")
+    done = polyarch.run(*arguments)
+    assert "2 layers of linux/amd64 are taken over, and the rest is built on them" in notes(done.stderr)
+    native, arm = (manifest(polyarch, image["digest"]) for image in json.loads(done.stdout)["images"])
+    assert native["layers"][1:3] == arm["layers"][1:3]
+    assert native["layers"][3] != arm["layers"][3]
+    promise = json.loads(arm["annotations"]["io.polyarch.graft"])
+    assert promise["layers"] == [layer["digest"] for layer in native["layers"][1:3]]
+    said = polyarch.run("run", "part", "--platform", "linux/arm64").stdout.split()
+    assert said == ["text", "1", "2", "aarch64"]
+    again = polyarch.json("build", context, "--platform", "linux/arm64")["images"][0]
+    assert again["reused"]
+    assert not again["grafted"]
+
+
 def test_a_forced_graft_that_cannot_be_proved_lists_the_files(polyarch: Polyarch, tmp_path: Path) -> None:
     arguments = ("build", mixed(tmp_path), "-t", "mixed", *ALL, "--strategy", "linux/arm64=graft")
     done = polyarch.run(*arguments, code=3)

@@ -16,6 +16,7 @@ from polyarch.build.accelerate import accelerate
 from polyarch.build.compare import demand_same
 from polyarch.build.engine import BuildArgs, Engine, open_engine
 from polyarch.build.failure import explain
+from polyarch.build.graft import hand_on, load
 from polyarch.build.model import BuiltImage
 from polyarch.build.prepare import Prepared, Work
 from polyarch.build.records import keep, kept
@@ -27,6 +28,7 @@ from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import DOCKER_LIST, OCI_INDEX, Document, Index, document
 from polyarch.report import Event, Sink
+from polyarch.verify.promise import promised
 
 _KEPT_LOGS = 20
 
@@ -62,8 +64,10 @@ async def execute(prepared: Prepared, todo: Sequence[Work], facts: Facts, layout
 async def prove_grafts(
     prepared: Prepared, todo: Sequence[Work], outcome: Outcome, facts: Facts, layout: Layout, show: Sink
 ) -> None:
-    """Build what was grafted by emulation, too, and compare. Raises `ProofError`, or what the build raises."""
-    grafted = {image.platform: image for image in outcome.images if image.grafted}
+    """Build what has grafted layers by emulation, too, and compare. Raises `ProofError`, or what the build raises."""
+    grafted = {
+        image.platform: image for image in outcome.images if promised(load(layout, image.descriptor.digest).manifest)
+    }
     works = {w.platform: replace(w, graft=None) for w in todo if w.platform in grafted}
     bases_of = {w.platform: w.graft.bases[1] for w in todo if w.graft}
     built = (
@@ -165,6 +169,8 @@ class _Builder:
                 raise explain(error, self._prepared, item.platform, watcher.step, log) from error
         self._show(Event("step", str(item.platform), "writing layers"))
         descriptor = await self._engine.export(image, item.platform, docker_format=self._prepared.request.docker_format)
+        if item.promise_of:
+            descriptor = hand_on(self._engine.layout, descriptor, item.promise_of)
         for key in {item.key, item.result_key}:
             keep(key, descriptor)
         seconds = time.monotonic() - started

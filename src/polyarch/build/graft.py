@@ -31,7 +31,7 @@ from polyarch.oci.model import (
 from polyarch.verify import packages
 from polyarch.verify.gate import LayerFiles
 from polyarch.verify.portable import Trace, traces
-from polyarch.verify.promise import ANNOTATION, Promise
+from polyarch.verify.promise import ANNOTATION, Promise, promised
 from polyarch.verify.traces import word_in
 
 _CHUNK = 1 << 20
@@ -73,6 +73,23 @@ class Grafted:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """An image of the first layers, up to one that is bound: it has what `done` first instructions make."""
+
+    descriptor: Descriptor
+    done: int
+
+
+class RefusedError(ProofError):
+    """A graft that cannot be; `free` layers above the base are not bound, and the bases are the same release."""
+
+    def __init__(self, message: str, detail: str, free: int) -> None:
+        hint = "take what is native out of these layers, or build the platform itself: --strategy emulate"
+        super().__init__(message, detail=detail, hint=hint)
+        self.free = free
+
+
 @dataclass
 class Grafter:
     """Grafts of one build; what several platforms share is proved once."""
@@ -93,35 +110,54 @@ class Grafter:
 
     def _graft(self, native: str, bases: tuple[str, str], platform: Platform) -> Grafted:
         image, below, base = (load(self.layout, digest) for digest in (native, *bases))
-        refusals = [*_standing(image, below), *_settings(image, below)]
         problems, notes = self._compare(below, base)
-        refusals += [f"the bases are not the same release: {problem}" for problem in problems]
-        refusals += self._layers(image, below)
+        refusals = [*_standing(image, below), *(f"the bases are not the same release: {one}" for one in problems)]
+        free = 0 if refusals else self._free(image, below)
+        refusals += [*_settings(image, below), *self._layers(image, below)]
         if refusals:
-            raise ProofError(
-                f"{platform}: the layers of {_platform_of(image)} cannot be taken over: {_first(refusals)}",
-                detail="\n".join(refusals),
-                hint="take what is native out of these layers, or build the platform itself: --strategy emulate",
-            )
+            message = f"{platform}: the layers of {_platform_of(image)} cannot be taken over: {_first(refusals)}"
+            raise RefusedError(message, "\n".join(refusals), free)
         return Grafted(self._write(image, below, base, platform), notes)
+
+    async def prefix(
+        self, native: Descriptor, bases: tuple[str, str], platform: Platform, free: int, steps: int
+    ) -> Prefix | None:
+        """An image of the first `free` layers above the base, as far as the base's own settings go.
+
+        `steps` is the number of instructions that made the image; None when its history tells other ones apart.
+        """
+        image, below, base = (load(self.layout, digest) for digest in (native.digest, *bases))
+        own = image.history[len(below.history) :]
+        made = [number for number, entry in enumerate(own) if not entry.get("empty_layer")]
+        if not free or len(own) != steps or len(made) != len(image.diff_ids) - len(below.diff_ids):
+            return None
+        cut = Stored(image.digest, image.manifest, dict(image.config) | {"config": dict(below.run)})
+        async with self._lock:
+            descriptor = await asyncio.to_thread(self._write, cut, below, base, platform, free)
+        return Prefix(descriptor, made[free])
+
+    def _free(self, image: Stored, below: Stored) -> int:
+        """How many layers above the base come before the first that is bound."""
+        own = image.manifest.layers[len(below.diff_ids) :]
+        return next((number for number, layer in enumerate(own) if self._proof(layer.digest)), len(own))
 
     def _layers(self, image: Stored, below: Stored) -> list[str]:
         """What speaks against each layer above the base."""
         names = made_by(image, below)
         found = []
         for number, layer in enumerate(image.manifest.layers[len(below.diff_ids) :]):
-            if layer.digest not in self._proved:
-                self._proved[layer.digest] = self._traces(layer.digest)
-            against = self._proved[layer.digest]
+            against = self._proof(layer.digest)
             where = f"layer {number + 1}{f' ({names[number]})' if number < len(names) else ''}"
             found += [f"{where}: /{trace.path}: {trace.what}" for trace in against[:_SHOWN]]
             if len(against) > _SHOWN:
                 found.append(f"{where}: and {len(against) - _SHOWN} more")
         return found
 
-    def _traces(self, digest: str) -> tuple[Trace, ...]:
-        with self.layout.open(digest) as file:
-            return traces(iter(lambda: file.read(_CHUNK), b""))
+    def _proof(self, digest: str) -> tuple[Trace, ...]:
+        if digest not in self._proved:
+            with self.layout.open(digest) as file:
+                self._proved[digest] = traces(iter(lambda: file.read(_CHUNK), b""))
+        return self._proved[digest]
 
     def _compare(self, below: Stored, base: Stored) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if not below.digest and not base.digest:
@@ -145,7 +181,12 @@ class Grafter:
             kept.put(digest, text)
         return packages.load(text)
 
-    def _write(self, image: Stored, below: Stored, base: Stored, platform: Platform) -> Descriptor:
+    def _write(
+        self, image: Stored, below: Stored, base: Stored, platform: Platform, count: int | None = None
+    ) -> Descriptor:
+        """The image with all layers above its base, or the first `count` of them, on the target's base."""
+        kept = None if count is None else len(below.diff_ids) + count
+        image = image if kept is None else _cut(image, kept)
         own = image.manifest.layers[len(below.diff_ids) :]
         raw = json.dumps(_config(image, below, base, platform), sort_keys=True, separators=(",", ":")).encode()
         config_type = DOCKER_CONFIG if self.docker_format else OCI_CONFIG
@@ -167,6 +208,20 @@ class Grafter:
         return Descriptor.model_validate(self.layout.store(document(manifest)).wire() | {"platform": stated})
 
 
+def _cut(image: Stored, kept: int) -> Stored:
+    """The image of the first `kept` layers, with the steps that made them."""
+    history: list[dict[str, Any]] = []
+    layers = 0
+    for entry in image.history:
+        layers += not entry.get("empty_layer")
+        if layers > kept:
+            break
+        history.append(entry)
+    rootfs = {"type": "layers", "diff_ids": image.diff_ids[:kept]}
+    manifest = image.manifest.model_copy(update={"layers": image.manifest.layers[:kept]})
+    return Stored(image.digest, manifest, dict(image.config) | {"rootfs": rootfs, "history": history})
+
+
 def load(layout: Layout, digest: str) -> Stored:
     """A manifest of the layout; "" is the empty image. Raises `ProofError` for an index."""
     if not digest:
@@ -175,6 +230,14 @@ def load(layout: Layout, digest: str) -> Stored:
     if not isinstance(value, Manifest):
         raise ProofError(f"{digest} is an index, not one platform's image")
     return Stored(digest, value, json.loads(layout.read(value.config.digest)))
+
+
+def hand_on(layout: Layout, descriptor: Descriptor, source: str) -> Descriptor:
+    """The image with the promise that the manifest `source` carries: its layers were built upon."""
+    promise = {ANNOTATION: promised(load(layout, source).manifest)}
+    manifest = load(layout, descriptor.digest).manifest.model_copy(update={"annotations": promise})
+    stored = layout.store(document(manifest))
+    return stored.model_copy(update={"platform": descriptor.platform})
 
 
 def made_by(image: Stored, below: Stored) -> list[str]:

@@ -68,7 +68,8 @@ class Graft:
 class Work:
     """One platform's build: the exact text for buildah, the bases it names, and the hash of all its inputs.
 
-    With a `graft` this is how the platform is built only if the proof fails.
+    With a `graft` this is how the platform is built only if the proof fails. `promise_of` is a manifest whose promise
+    (of layers that were grafted) the result takes over.
     """
 
     platform: Platform
@@ -76,6 +77,7 @@ class Work:
     base_digests: tuple[str, ...]
     key: str
     graft: Graft | None = None
+    promise_of: str = ""
 
     @property
     def result_key(self) -> str:
@@ -159,25 +161,22 @@ def _graft(prepared: Prepared, wish: GraftPlan, source: Work, target: Work) -> G
     return Graft(source, (digests[0], digests[1]), wish.forced, wish.otherwise, key)
 
 
+def resume(prepared: Prepared, item: Work, image: str, done: int) -> Work:
+    """The rest of a platform's build, on an image that has what the `done` first instructions of the target stage make.
+
+    `image` is the digest of its manifest; the promise that it carries goes on to what is built.
+    """
+    graph = prepared.graph(item.platform)
+    digests, copied = _digests(prepared, graph)
+    pinned = _pinned(prepared, graph, digests | {graph.target.index: image}, copied, done)
+    needed = tuple(digest for digest in item.base_digests if base_name(digest) in pinned.text)
+    return replace(item, pinned=pinned, base_digests=(image, *needed), key=item.result_key, promise_of=image)
+
+
 def _work(prepared: Prepared, graph: Graph, context: str) -> Work:
     request, platform = prepared.request, graph.target_platform
-    digests = {
-        stage.index: _digest(prepared, stage.base.name, stage.platform)
-        for stage in graph.stages
-        if isinstance(stage.base, ImageRef)
-    }
-    copied = {name: _digest(prepared, name, platform) for stage in graph.stages for name in stage.images}
-    pinned = pin(
-        prepared.dockerfile,
-        graph,
-        {index: base_name(digest) for index, digest in digests.items()},
-        copied={name: base_name(digest) for name, digest in copied.items()},
-        bases={
-            stage.index: _config(prepared.bases[stage.base.name])
-            for stage in graph.stages
-            if isinstance(stage.base, ImageRef)
-        },
-    )
+    digests, copied = _digests(prepared, graph)
+    pinned = _pinned(prepared, graph, digests, copied)
     inputs = {
         "recipe": _RECIPE,
         "platform": str(platform),
@@ -191,6 +190,34 @@ def _work(prepared: Prepared, graph: Graph, context: str) -> Work:
     }
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     return Work(platform, pinned, tuple(dict.fromkeys([*digests.values(), *copied.values()])), key)
+
+
+def _digests(prepared: Prepared, graph: Graph) -> tuple[dict[int, str], dict[str, str]]:
+    """The manifests that stages start from, by index, and that they copy from, by name."""
+    started = {
+        stage.index: _digest(prepared, stage.base.name, stage.platform)
+        for stage in graph.stages
+        if isinstance(stage.base, ImageRef)
+    }
+    copied = {name: _digest(prepared, name, graph.target_platform) for stage in graph.stages for name in stage.images}
+    return started, copied
+
+
+def _pinned(
+    prepared: Prepared, graph: Graph, digests: Mapping[int, str], copied: Mapping[str, str], done: int = 0
+) -> Pinned:
+    return pin(
+        prepared.dockerfile,
+        graph,
+        {index: base_name(digest) for index, digest in digests.items()},
+        copied={name: base_name(digest) for name, digest in copied.items()},
+        bases={
+            stage.index: _config(prepared.bases[stage.base.name])
+            for stage in graph.stages
+            if isinstance(stage.base, ImageRef)
+        },
+        done=done,
+    )
 
 
 def _config(base: BaseAnswer) -> BaseConfig:

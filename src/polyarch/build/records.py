@@ -9,7 +9,7 @@ from polyarch.arch import Platform
 from polyarch.build.model import BuiltImage
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import Descriptor, Manifest
-from polyarch.verify.promise import promised
+from polyarch.verify.promise import Promise, promised
 
 
 def kept(layout: Layout, platform: Platform, key: str) -> BuiltImage | None:
@@ -20,9 +20,16 @@ def kept(layout: Layout, platform: Platform, key: str) -> BuiltImage | None:
     descriptor = Descriptor.model_validate_json(record.read_text())
     if not layout.whole(descriptor.digest):
         return None
+    return BuiltImage(platform, descriptor, reused=True, seconds=0.0, grafted=_grafted(layout, descriptor))
+
+
+def _grafted(layout: Layout, descriptor: Descriptor) -> bool:
+    """Whether all that is above the base was taken over: nothing was built on the layers of the promise."""
     manifest = layout.document(descriptor).value
-    grafted = isinstance(manifest, Manifest) and bool(promised(manifest))
-    return BuiltImage(platform, descriptor, reused=True, seconds=0.0, grafted=grafted)
+    if not isinstance(manifest, Manifest) or not promised(manifest):
+        return False
+    own = Promise.from_json(promised(manifest)).layers
+    return not own or tuple(layer.digest for layer in manifest.layers[-len(own) :]) == own
 
 
 def keep(key: str, descriptor: Descriptor) -> None:

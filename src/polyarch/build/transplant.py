@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from polyarch.arch import Platform
-from polyarch.build.graft import Grafter
+from polyarch.build.graft import Grafter, RefusedError
 from polyarch.build.model import BuiltImage
-from polyarch.build.prepare import Graft, Prepared, Work
+from polyarch.build.prepare import Graft, Prepared, Work, resume
 from polyarch.build.records import keep, kept
+from polyarch.dockerfile.graph import ImageRef
 from polyarch.errors import BuildError, PolyarchError, ProofError
 from polyarch.oci.layout import Layout
 from polyarch.report import Event, Sink
@@ -48,11 +49,15 @@ async def transplant(
     if failures and not prepared.request.keep_going:
         return Transplanted(made, failures)
     await fetch([digest for graft in grafts for digest in graft.bases if digest])
-    work = _Transplants(Grafter(layout, prepared.request.docker_format), made.get(source.platform), failures, show)
+    work = _Transplants(
+        prepared, Grafter(layout, prepared.request.docker_format), made.get(source.platform), failures, show
+    )
     found = await asyncio.gather(*(work.one(item, item.graft) for item in missing if item.graft))
-    done = made | {image.platform: image for image in found if image is not None}
+    done = made | {image.platform: image for image in found if isinstance(image, BuiltImage)}
+    left = {item.platform: item for item in found if isinstance(item, Work)}
     over = done.keys() | work.failures.keys()
-    return Transplanted(done, work.failures, tuple(item for item in missing if item.platform not in over))
+    rest = tuple(left.get(item.platform, item) for item in missing if item.platform not in over)
+    return Transplanted(done, work.failures, rest)
 
 
 async def _source(prepared: Prepared, source: Work, layout: Layout, build: Build) -> tuple[Images, Failures]:
@@ -62,13 +67,14 @@ async def _source(prepared: Prepared, source: Work, layout: Layout, build: Build
 
 @dataclass
 class _Transplants:
+    prepared: Prepared
     grafter: Grafter
     source: BuiltImage | None
     failures: Failures
     show: Sink
 
-    async def one(self, item: Work, graft: Graft) -> BuiltImage | None:
-        """The grafted image; None when the platform is left to be built, or has failed."""
+    async def one(self, item: Work, graft: Graft) -> BuiltImage | Work | None:
+        """The grafted image; what is left to be built; None when the platform has failed."""
         subject, started = str(item.platform), time.monotonic()
         try:
             if self.source is None:
@@ -78,12 +84,26 @@ class _Transplants:
             if graft.forced or not graft.otherwise:
                 self.failures[item.platform] = error
                 self.show(Event("failed", subject, error.message))
-            else:
-                self.show(Event("note", subject, f"no graft, so it is built: {error.message}"))
-            return None
+                return None
+            self.show(Event("note", subject, f"no graft, so it is built: {error.message}"))
+            return await self._rest(item, graft, error)
         keep(item.result_key, made.descriptor)
         for note in made.notes:
             self.show(Event("note", subject, f"the bases differ: {note}"))
         seconds = time.monotonic() - started
         self.show(Event("done", subject, f"grafted from {graft.source.platform} in {seconds:.1f} s"))
         return BuiltImage(item.platform, made.descriptor, reused=False, seconds=seconds, grafted=True)
+
+    async def _rest(self, item: Work, graft: Graft, error: PolyarchError) -> Work:
+        """The work that is left: from the first bound layer on, where the layers before it can be taken over."""
+        target = self.prepared.graph(item.platform).target
+        direct = isinstance(target.base, ImageRef) and not target.triggers
+        if self.source is None or not isinstance(error, RefusedError) or not direct:
+            return item
+        steps = len(target.instructions)
+        prefix = await self.grafter.prefix(self.source.descriptor, graft.bases, item.platform, error.free, steps)
+        if prefix is None:
+            return item
+        text = f"{error.free} layers of {graft.source.platform} are taken over, and the rest is built on them"
+        self.show(Event("note", str(item.platform), text))
+        return resume(self.prepared, item, prefix.descriptor.digest, prefix.done)

@@ -8,7 +8,7 @@ are lowered. No line moves: the builder's messages keep their meaning.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from polyarch.dockerfile.environment import DEFAULT_SHELL, BaseConfig, Surroundings, surroundings
@@ -18,6 +18,7 @@ from polyarch.dockerfile.model import Dockerfile, Instruction, Stage
 from polyarch.dockerfile.parse import bad, sources
 
 _LINK = re.compile(r"((?<=\s))--link(?:=\w+)?(?=\s)[^\S\n]?")
+_FILES = frozenset({"RUN", "COPY", "ADD"})
 _NOWHERE = Surroundings({}, DEFAULT_SHELL)
 
 
@@ -37,18 +38,20 @@ def pin(
     copied: Mapping[str, str] | None = None,
     built: Mapping[int, str] | None = None,
     bases: Mapping[int, BaseConfig] | None = None,
+    done: int = 0,
 ) -> Pinned:
     """Write the file so that it builds the graph's target from exact images.
 
     `images`: stage index -> the image that its FROM becomes. `copied`: what a `--from=` or a mount's `from=` names, as
     written -> the image to read instead. `built`: stage index -> the image of that whole stage; its instructions are
     left out, and so are stages that only it needs. `bases`: stage index -> config of its base image, for variables in
-    here-documents and the shell of RUN ones. The target becomes the last stage: no `--target` is needed. Raises
-    `InputError` with the line of what cannot be written for buildah.
+    here-documents and the shell of RUN ones. `done`: how many of the target stage's first instructions the image in
+    `images` has the files of already; of those only what sets something is left. The target becomes the last stage: no
+    `--target` is needed. Raises `InputError` with the line of what cannot be written for buildah.
     """
     around = surroundings(dockerfile, graph, bases or {})
     writer = _Writer(dockerfile, dockerfile.text.split("\n"), copied or {}, around)
-    needed = _needed(dockerfile, graph, images, built or {})
+    needed = _needed(dockerfile, graph, images, built or {}, done)
     for stage in dockerfile.stages:
         if stage.index > graph.target.index:
             writer.put(stage.line, stage.end_line)
@@ -62,11 +65,13 @@ def pin(
         else:
             writer.put(stage.line, stage.end_line, _start(dockerfile, stage, needed[stage.index], images))
             writer.instructions(stage)
+            if stage.index == graph.target.index:
+                writer.leave_out(stage.instructions[:done])
     return Pinned("\n".join(writer.lines), tuple(writer.files))
 
 
 def _needed(
-    dockerfile: Dockerfile, graph: Graph, images: Mapping[int, str], built: Mapping[int, str]
+    dockerfile: Dockerfile, graph: Graph, images: Mapping[int, str], built: Mapping[int, str], done: int
 ) -> dict[int, ResolvedStage]:
     """The stages that must stand in the file: one in `built` needs none, one in `images` none to start from."""
     known = {stage.index: stage for stage in graph.stages}
@@ -78,6 +83,8 @@ def _needed(
             continue
         needed[stage.index] = stage
         below = () if stage.index in built else stage.reads if stage.index in images else stage.needs
+        if done and stage is graph.target:
+            below = _read_after(dockerfile, stage, done)
         if any(index > stage.index for index in below):
             raise bad(
                 dockerfile.name, stage.line, f"stage {stage.label} reads a stage below it, which buildah cannot build",
@@ -85,6 +92,13 @@ def _needed(
             )  # fmt: skip
         waiting += below
     return needed
+
+
+def _read_after(dockerfile: Dockerfile, stage: ResolvedStage, done: int) -> tuple[int, ...]:
+    """The stages that the instructions after the first `done` copy or mount from."""
+    names = {name for instruction in stage.instructions[done:] for name in sources(instruction)}
+    found = (dockerfile.stage_named(name) for name in names)
+    return tuple(sorted({other.index for other in found if other is not None and other.index in stage.reads}))
 
 
 def _start(dockerfile: Dockerfile, stage: Stage, resolved: ResolvedStage, images: Mapping[int, str]) -> str:
@@ -124,6 +138,12 @@ class _Writer:
         """Take a stage's instructions out."""
         for instruction in stage.instructions:
             self.put(instruction.line, instruction.end_line)
+
+    def leave_out(self, instructions: Sequence[Instruction]) -> None:
+        """Take those out that make files; what is set (ENV, ARG, USER, …) counts for the instructions that follow."""
+        for instruction in instructions:
+            if instruction.keyword in _FILES:
+                self.put(instruction.line, instruction.end_line)
 
     def instructions(self, stage: Stage) -> None:
         """Lower here-documents, put exact images in, and take `--link` off (it changes caching, not content)."""

@@ -5,12 +5,19 @@ Pure, and before anything is built: what the layers hold is proved when they are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from polyarch.arch import Platform
 from polyarch.base.model import BaseAnswer
 from polyarch.dockerfile.grammar import arguments
 from polyarch.dockerfile.graph import Graph, ImageRef, ResolvedStage, StageRef
+from polyarch.dockerfile.model import Instruction
+
+_INSTALLS: Final = re.compile(
+    r"\b(apt-get|apt|aptitude|apk|dnf|microdnf|tdnf|yum|zypper)\b[^|;&\n]*\s(install|add|upgrade|dist-upgrade|in)\b"
+)
 
 
 def obstacle(source: Graph, target: Graph, bases: Mapping[str, BaseAnswer]) -> str:
@@ -34,12 +41,30 @@ def obstacle(source: Graph, target: Graph, bases: Mapping[str, BaseAnswer]) -> s
     return _base_obstacle(bases[below], source.target_platform, target.target_platform) if below else ""
 
 
+def forecast(target: Graph) -> str:
+    """Why the proof is bound to fail, so that trying would only cost time; "" when it may hold.
+
+    The target stage, or one below it, installs packages: that changes the package database of the image.
+    """
+    stage: ResolvedStage | None = target.target
+    while stage is not None:
+        for instruction in (*stage.triggers, *stage.instructions):
+            if instruction.keyword == "RUN" and _INSTALLS.search(_script(instruction)):
+                return f"stage {stage.label} installs packages in line {instruction.line}"
+        stage = target.stage(stage.base.index) if isinstance(stage.base, StageRef) else None
+    return ""
+
+
 def foundation(graph: Graph) -> str:
     """The image that the target stage stands on in the end, "" for scratch."""
     stage = graph.target
     while isinstance(stage.base, StageRef):
         stage = graph.stage(stage.base.index)
     return stage.base.name if isinstance(stage.base, ImageRef) else ""
+
+
+def _script(instruction: Instruction) -> str:
+    return "\n".join([instruction.original, *(heredoc.content for heredoc in instruction.heredocs)])
 
 
 def _differing(source: Graph, target: Graph) -> frozenset[str]:

@@ -13,7 +13,7 @@ from polyarch.arch import Platform
 from polyarch.base.model import BaseAnswer
 from polyarch.dockerfile.graph import ContextRef, Graph, ImageRef, ResolvedStage, Scratch
 from polyarch.facts.model import Execution, Facts
-from polyarch.plan.graft import foundation, obstacle
+from polyarch.plan.graft import forecast, foundation, obstacle
 from polyarch.plan.model import BuildPlan, Fault, GraftPlan, PlatformPlan, Problem, StagePlan, Strategy
 
 _CHOOSE = "leave --strategy out, and the cheapest way that is sound is taken"
@@ -60,6 +60,8 @@ class _Planner:
         wish = self.wishes.single.get(target) or (None if native else self.wishes.everywhere)
         against = self._against_graft(target, graph)
         built = self._built(target, graph)
+        if wish is None and emulated and not against and not built.problems:
+            against = forecast(graph)
         if wish is None and emulated and not against and not self._source_problems():
             return self._grafted(graph, built, forced=False)
         if wish is Strategy.GRAFT and not against:

@@ -11,7 +11,7 @@ from verify_images import Entry, Layer, elf, file, layer, program
 
 from polyarch.arch import parse_platform
 from polyarch.build.compare import demand_same
-from polyarch.build.graft import Grafted, Grafter
+from polyarch.build.graft import Grafted, Grafter, RefusedError, load
 from polyarch.errors import ProofError
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Manifest, document
@@ -106,6 +106,24 @@ def test_a_refusal_names_layer_file_and_reason(layout: Layout, entry: Entry, run
         graft(layout, built(layout, entry, run=run), bases(layout))
     assert said in refused.value.detail
     assert said in refused.value.message
+
+
+def test_the_layers_before_a_bound_one_make_an_image_with_the_settings_of_the_base(layout: Layout) -> None:
+    parts = [lower("amd64"), layer(file("a")), layer(file("b")), layer(program("c", elf())), layer(file("d"))]
+    steps = ["base", "COPY a", "COPY b", "RUN c", "COPY d"]
+    native, pair = image(layout, "amd64", parts, {"Env": [PATH], "Cmd": ["d"]}, steps), bases(layout)
+    grafter = Grafter(layout, docker_format=False)
+    with pytest.raises(RefusedError, match=r"layer 3 \(RUN c\): /c: an ELF file") as refused:
+        asyncio.run(grafter.graft(native, pair, ARM64))
+    free = refused.value.free
+    prefix = asyncio.run(grafter.prefix(native, pair, ARM64, free, 4))
+    assert prefix is not None
+    assert (free, prefix.done) == (2, 2)
+    stored = load(layout, prefix.descriptor.digest)
+    assert [step["created_by"] for step in stored.history] == ["base for arm64", "COPY a", "COPY b"]
+    assert stored.run == {"Env": [PATH], "Labels": {"arch": "aarch64"}}
+    assert len(stored.diff_ids) == len(stored.manifest.layers) == 3
+    assert asyncio.run(grafter.prefix(native, pair, ARM64, free, 7)) is None, "the history is of other instructions"
 
 
 def test_bases_of_two_releases_are_refused(layout: Layout) -> None:

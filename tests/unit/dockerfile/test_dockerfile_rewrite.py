@@ -46,6 +46,15 @@ def test_a_from_of_a_stage_stays_one() -> None:
     assert _lines("FROM a AS Base\nFROM --platform=linux/s390x BASE", {0: "i"})[1] == "FROM base"
 
 
+def test_what_an_image_has_already_is_left_out_and_settings_stay() -> None:
+    text = "FROM a AS u\nRUN x\nFROM b AS v\nRUN y\nFROM c\nENV A=1\nCOPY --from=u /a /a\nRUN <<E\nz\nE\n"
+    text += "COPY --from=v /b /b"
+    assert _lines(text, {0: "i", 1: "j", 2: "prefix"}, done=3) == [
+        "FROM scratch AS u", "", "FROM --platform=linux/arm64 j AS v", "RUN y", "FROM --platform=linux/arm64 prefix",
+        "ENV A=1", "", "", "", "", "COPY --from=v /b /b",
+    ]  # fmt: skip
+
+
 def test_stages_that_are_not_needed_cost_nothing_and_keep_their_number() -> None:
     text = "FROM a AS u\nRUN <<EOF\nx\nEOF\nFROM b AS s\nFROM c\nCOPY --from=1 /a /b\nFROM d AS later\nRUN z"
     assert _lines(text, {1: "i", 2: "j"}, target="2") == [

@@ -114,3 +114,22 @@ def test_without_an_emulator_a_graft_is_the_only_way_and_says_so() -> None:
     assert not found.graft.otherwise
     assert not found.problems
     assert "no other way" in found.stages[0].reason
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "RUN apt-get update && apt-get install -y curl",
+        "RUN apk add --no-cache curl",
+        "RUN set -e; \\\n  dnf -y install curl",
+        "RUN <<E\napt-get -qy upgrade\nE",
+    ],
+)
+def test_what_installs_packages_is_not_tried_unless_it_is_forced(run: str) -> None:
+    below = f"FROM base AS packages\n{run}\nFROM packages\nRUN x\n"
+    found = arm(below)
+    assert found.graft is None
+    assert "no graft: stage packages installs packages in line 2" in found.stages[-1].reason
+    assert arm(below, Strategy.GRAFT).graft is not None
+    assert arm(below, found=facts(())).graft is not None, "where nothing emulates, there is nothing to lose"
+    assert arm(f"FROM base AS packages\n{run}\nFROM base\nCOPY --from=packages /a /a\nRUN x\n").graft is not None
