@@ -135,7 +135,7 @@ COMPILERS: tuple[Tool, ...] = (
         "g++-{gcc}-{package}",
         f"{_CROSS}/cc1plus",
         back=_system(_CXX_HEADERS),
-        refuse=_CC1_REFUSE,
+        refuse=(*_CC1_REFUSE, "-E"),  # -isystem folders have another flag in line markers, which only -E shows
         refuse_env=_CC1_ENV,
     ),
     Tool(f"{_LIBEXEC}/collect2", "gcc-{gcc}-{package}", f"{_CROSS}/collect2", refuse=("-v", "--version", "--help")),
