@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from harness import Polyarch, dockerfile, events
 
-from conftest import PLATFORMS
+from conftest import EXAMPLE, PLATFORMS
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +75,15 @@ def test_a_pure_image_is_grafted_proved_and_runs_everywhere(polyarch: Polyarch, 
     for platform, machine in zip(PLATFORMS, ("x86_64", "aarch64", "s390x"), strict=True):
         said = polyarch.run("run", "pure", "--platform", platform).stdout.splitlines()
         assert said == [f"hello from {machine} as app", "<h1>hello</h1>"]
+
+
+@pytest.mark.parametrize(
+    ("example", "said"), [("static-site", "<h1>Welcome</h1>"), ("shell-tool", "s390x on Debian GNU/Linux")]
+)
+def test_the_example_is_grafted(polyarch: Polyarch, example: str, said: str) -> None:
+    made = images(polyarch, EXAMPLE.parent / example, "-t", example, *ALL, "--strategy", "graft")
+    assert [image["grafted"] for image in made.values()] == [False, True, True]
+    assert said in polyarch.run("run", example, "--platform", "linux/s390x").stdout
 
 
 def test_nothing_changed_is_kept_and_a_forced_way_is_honoured(polyarch: Polyarch, pure: Path) -> None:

@@ -1,6 +1,8 @@
 """When the planner tries a graft: cheaper than emulation, and nothing in the Dockerfile asks for the target."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_planner import AMD64, ARM64, S390X, TWO_STAGES, base, facts
 
 from polyarch.arch import Platform
@@ -133,3 +135,30 @@ def test_what_installs_packages_is_not_tried_unless_it_is_forced(run: str) -> No
     assert arm(below, Strategy.GRAFT).graft is not None
     assert arm(below, found=facts(())).graft is not None, "where nothing emulates, there is nothing to lose"
     assert arm(f"FROM base AS packages\n{run}\nFROM base\nCOPY --from=packages /a /a\nRUN x\n").graft is not None
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([AMD64, ARM64, S390X]), min_size=1, unique=True),
+    st.sets(st.sampled_from([ARM64, S390X])),
+    st.sets(st.sampled_from([AMD64, ARM64, S390X]), min_size=1),
+    st.sampled_from([PURE, TWO_STAGES, "FROM base\nARG TARGETARCH\nRUN x\n", "FROM base\nCOPY a /\n"]),
+)
+def test_a_cheaper_way_that_is_sound_is_never_passed_over(
+    targets: list[Platform], emulated: set[Platform], offered: set[Platform], text: str
+) -> None:
+    found, answer = facts(tuple(sorted(emulated))), base(*sorted(offered))
+    first = make(text, tuple(targets), found=found, answer=answer)
+    assert first == make(text, tuple(targets), found=found, answer=answer)
+    for entry in first.platforms:
+        ways = {stage.strategy for stage in entry.stages}
+        if entry.problems:
+            continue
+        assert answer.digest(entry.platform) is not None
+        if entry.platform == AMD64 or "RUN" not in text:
+            assert ways == {Strategy.NATIVE}
+        elif "TARGETARCH" not in text and AMD64 in offered:
+            assert ways == {Strategy.GRAFT}
+        else:
+            assert Strategy.EMULATE in ways
+            assert found.execution(entry.platform).way != "none"
