@@ -1,6 +1,6 @@
 """Compile the dispatcher into the wheel, so that machines without a compiler accelerate, too.
 
-Where it cannot be compiled the wheel has the source only, and `emulation/dispatcher/program.py` compiles it on first use.
+Where it cannot be compiled the wheel has its source, and `emulation/dispatcher/program.py` compiles it on first use.
 """
 
 from __future__ import annotations

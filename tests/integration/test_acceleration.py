@@ -43,6 +43,8 @@ a
 X
 RUN cd /seen && setpriv --reuid 65534 --clear-groups sh -c 'id -u; cat /etc/passwd | wc -l' >user
 RUN cp --preserve=all /usr/bin/cat /usr/bin/setuid && chmod 4755 /usr/bin/setuid && setuid /etc/hostname >/dev/null
+RUN mkdir -p /inner/usr && cp -a /usr/bin /usr/lib /inner/usr/ && ln -s usr/lib usr/bin /inner/ && \
+    chroot /inner sh -c 'uname -m | sed s/$/!/' >/seen/inner && rm -rf /inner
 RUN LD_PRELOAD=libc.so.6 sed --version | head -1 >/seen/preload
 """
 

@@ -45,11 +45,12 @@ async def accelerate(
             return None
         emulators = [emulator for p in wanted if (emulator := facts.emulator(p))]
         shown = table.make(twins, emulators)
+        programs = [(e.platform, program.with_emulator(dispatcher, e.path)) for e in emulators]
     except (PolyarchError, OSError) as error:
         hint = f" ({error.hint})" if isinstance(error, PolyarchError) and error.hint else ""
         show(Event("note", "acceleration", f"off: {error}{hint}"))
         return None
-    lines = tuple(binfmt.registration_line(ARCHES[p], dispatcher) for p in wanted)
+    lines = tuple(binfmt.registration_line(ARCHES[platform], path) for platform, path in programs)
     return Acceleration(shown, lines)
 
 

@@ -162,6 +162,15 @@ def test_without_a_table_the_dispatcher_says_what_is_amiss(folder: Path) -> None
     assert "emulator" in done.stderr
 
 
+def test_without_a_table_the_emulator_that_it_brings_along_is_executed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYARCH_CACHE", str(folder / "cache"))
+    argv = program.with_emulator(folder / "dispatcher", Path(shutil.which("echo") or "").resolve())
+    done = subprocess.run([argv, ECHO, "name", "a b"], capture_output=True, text=True)
+    assert done.stdout == f"-0 name -- {ECHO} a b\n"
+
+
 @pytest.mark.parametrize("cut", [0, 10, 63, 64, 100, 600])
 def test_files_that_are_cut_off_do_no_harm(folder: Path, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     ready(folder, monkeypatch, Tool("usr/bin/printenv", "coreutils"))

@@ -18,20 +18,19 @@
  * Sources: Documentation/admin-guide/binfmt-misc.rst; System V gABI, "Note Section"; ld.so(8); qemu's linux-user/main.c.
  */
 
+#include "bare.h"
+
 #include <elf.h>
-#include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/stat.h>
 #include <linux/xattr.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/syscall.h>
 
 #ifndef TABLE
 #define TABLE "/proc/sys/fs/binfmt_misc" /* see program.py */
 #endif
 #define MOST_NOTES (1 << 16)
 #define RECORD 64
+#define EMBEDDED 0x20000000 /* where program.py has the emulator mapped that it appends to this file */
 
 enum why { TWIN = 't', UNKNOWN = 'u', SIZE = 's', PRIVILEGE = 'p', LOADER = 'l', TRACED = 'd', LOCALE = 'c', ARGUMENT = 'a', BROKEN = 'b' };
 
@@ -41,90 +40,6 @@ struct twin {
 };
 
 static char notes[MOST_NOTES], fields[1 << 13];
-
-#if defined __x86_64__
-static long call(long n, long a, long b, long c, long d, long e, long f)
-{
-    register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
-    long result;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
-    return result;
-}
-__asm__(".globl _start\n_start: xor %ebp,%ebp\n mov %rsp,%rdi\n and $-16,%rsp\n call start\n");
-#elif defined __aarch64__
-static long call(long n, long a, long b, long c, long d, long e, long f)
-{
-    register long x8 __asm__("x8") = n, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d, x4 __asm__("x4") = e, x5 __asm__("x5") = f;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
-    return x0;
-}
-__asm__(".globl _start\n_start: mov x29,#0\n mov x0,sp\n bl start\n");
-#else
-#error "polyarch's dispatcher knows x86-64 and aarch64 hosts"
-#endif
-
-#define CALL(n, a, b, c, d) call(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
-
-/* What the compiler may call by itself. */
-void *memset(void *to, int byte, size_t count)
-{
-    for (char *at = to; count--;)
-        *at++ = (char)byte;
-    return to;
-}
-
-void *memcpy(void *to, const void *from, size_t count)
-{
-    char *at = to;
-    for (const char *source = from; count--;)
-        *at++ = *source++;
-    return to;
-}
-
-static size_t length(const char *text)
-{
-    size_t count = 0;
-    while (text[count])
-        count++;
-    return count;
-}
-
-static int same(const char *a, const char *b)
-{
-    while (*a && *a == *b)
-        a++, b++;
-    return *a == *b;
-}
-
-static int begins(const char *text, const char *start)
-{
-    while (*start && *text == *start)
-        text++, start++;
-    return !*start;
-}
-
-static char *put(char *to, const char *text)
-{
-    while ((*to = *text++))
-        to++;
-    return to;
-}
-
-static char *put_number(char *to, unsigned long number)
-{
-    char digits[24], *at = digits + sizeof digits;
-    *--at = 0;
-    do
-        *--at = (char)('0' + number % 10);
-    while (number /= 10);
-    return put(to, at);
-}
-
-static int open_file(const char *path, int flags)
-{
-    return (int)CALL(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0);
-}
 
 /* The whole of a small file; its size, 0 when there is none or it does not fit. */
 static long slurp(const char *path, char *to, long room)
@@ -355,7 +270,7 @@ static void run_twin(const struct twin *twin, char **to, char *argv0, char **arg
     CALL(SYS_execve, twin->loader, to, env, 0);
 }
 
-static long run_qemu(const unsigned char *head, char **to, char *path, char *argv0, char **args, char **env)
+static void run_qemu(const unsigned char *head, char **to, char *path, char *argv0, char **args, char **env)
 {
     char qemu[sizeof TABLE + 64], **at = to;
     int big = head[EI_DATA] == ELFDATA2MSB;
@@ -367,7 +282,28 @@ static long run_qemu(const unsigned char *head, char **to, char *path, char *arg
         *at++ = front[i];
     while ((*at++ = *args++))
         ;
-    return CALL(SYS_execve, qemu, to, env, 0);
+    CALL(SYS_execve, qemu, to, env, 0);
+}
+
+/* The emulator that this file brings along, for roots in which the table is not visible (a chroot of the build's own). */
+static void run_embedded(const long *stack, char **to, char **env)
+{
+    const Elf64_Phdr *segment = NULL;
+    long count = 0;
+    while (*stack++) /* the environment; the auxiliary vector follows */
+        ;
+    for (; *stack != AT_NULL; stack += 2) {
+        segment = *stack == AT_PHDR ? (const Elf64_Phdr *)stack[1] : segment;
+        count = *stack == AT_PHNUM ? stack[1] : count;
+    }
+    for (; segment && count--; segment++) {
+        if (segment->p_type != PT_LOAD || segment->p_vaddr != EMBEDDED)
+            continue;
+        long file = CALL(SYS_memfd_create, "qemu", 1 /* close on exec */, 0, 0), written = 0, got = 1;
+        for (; got > 0 && written < (long)segment->p_filesz; written += got)
+            got = CALL(SYS_write, file, EMBEDDED + written, segment->p_filesz - written, 0);
+        call(SYS_execveat, file, (long)"", (long)to, (long)env, AT_EMPTY_PATH, 0);
+    }
 }
 
 /* `stack` is as the kernel left it: argc, argv, NULL, environment, NULL. */
@@ -388,6 +324,7 @@ __attribute__((noreturn, used)) void start(long *stack)
             if (why == TWIN)
                 run_twin(&twin, (char **)made, argv[2], argv + 3, env);
             run_qemu(head, (char **)made, argv[1], argv[2], argv + 3, env);
+            run_embedded((long *)env, (char **)made, env);
         }
         CALL(SYS_write, 2, "polyarch: the emulator cannot be executed\n", 42, 0);
     }
