@@ -16,7 +16,7 @@ from polyarch.build.model import BuiltImage
 from polyarch.build.prepare import Graft, Prepared, Work, resume
 from polyarch.build.records import keep, kept
 from polyarch.dockerfile.graph import ImageRef
-from polyarch.errors import BuildError, PolyarchError, ProofError
+from polyarch.errors import BuildError, PolyarchError
 from polyarch.oci.layout import Layout
 from polyarch.report import Event, Sink
 
@@ -80,7 +80,7 @@ class _Transplants:
             if self.source is None:
                 raise BuildError(f"{graft.source.platform} was not built, so it has no layers to give")
             made = await self.grafter.graft(self.source.descriptor, graft.bases, item.platform)
-        except (BuildError, ProofError) as error:
+        except PolyarchError as error:
             if graft.forced or not graft.otherwise:
                 self.failures[item.platform] = error
                 self.show(Event("failed", subject, error.message))

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from polyarch.errors import ProofError
 from polyarch.verify.scan import clean
-from polyarch.verify.streams import expand, sniff
-from polyarch.verify.tape import Tape, walk
+from polyarch.verify.streams import CorruptError, expand, sniff
+from polyarch.verify.tape import MalformedError, Tape, walk
 
 _WANTED: Final = re.compile(
     r"(etc/os-release|usr/lib/os-release|var/lib/dpkg/status|var/lib/dpkg/status\.d/[^/]+|(usr/)?lib/apk/db/installed)$"
@@ -52,8 +53,15 @@ class Release:
 def texts_of(chunks: Iterable[bytes]) -> dict[str, str]:
     """Path -> text of what one layer says of packages and release; a removed file is "".
 
-    Raises `CorruptError` and `MalformedError` of this room for a damaged layer.
+    Raises `ProofError` for a damaged layer, `HostError` for a zstd layer without zstandard.
     """
+    try:
+        return _texts_of(chunks)
+    except (CorruptError, MalformedError) as problem:
+        raise ProofError(f"a layer of a base cannot be read to its end: {problem}") from problem
+
+
+def _texts_of(chunks: Iterable[bytes]) -> dict[str, str]:
     blob = iter(chunks)
     head = next(blob, b"")
     found: dict[str, str] = {}

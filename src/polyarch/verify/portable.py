@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import struct
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,6 +35,12 @@ _DEEPEST: Final = 4
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIPS: Final = (".whl", ".jar", ".war", ".ear", ".zip", ".egg", ".pyz", ".pex", ".shiv", ".par")
 _AR: Final = b"!<arch>\n"
+
+# What the libraries raise on damaged archives, methods that they do not know, and passwords.
+_UNREADABLE: Final = (
+    CorruptError, MalformedError, HostError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, struct.error, EOFError,
+    OSError, RuntimeError, ValueError,
+)  # fmt: skip
 
 Read = Callable[[int], bytes]
 
@@ -154,10 +162,9 @@ class _Search:
             else:
                 tape = Tape(self._counted(_unpacked(pieces, packed), path))
                 self.file(path, False, tape.take, depth + 1)
-        except HostError as problem:
-            self.note(path, f"it cannot be looked into: {problem.message}")
-        except (CorruptError, MalformedError, zipfile.BadZipFile, lzma.LZMAError, OSError, EOFError, RuntimeError):
-            return
+        except _UNREADABLE as problem:
+            if not zipped or head.startswith(_ZIP):  # what is only called a zip may be anything
+                self.note(path, f"it cannot be looked into: {problem or type(problem).__name__}")
 
     def _zip(self, path: str, pieces: Iterator[bytes], depth: int) -> None:
         with tempfile.SpooledTemporaryFile(max_size=16 << 20) as whole:
@@ -175,8 +182,8 @@ class _Search:
         try:
             with archive.open(info) as member:
                 self.file(path, False, member.read, depth)
-        except (NotImplementedError, RuntimeError) as problem:  # a method that is not known, or a password
-            self.note(path, f"it cannot be looked into: {problem}")
+        except _UNREADABLE as problem:
+            self.note(path, f"it cannot be looked into: {problem or type(problem).__name__}")
 
     def _counted(self, pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
         for piece in pieces:

@@ -1,7 +1,9 @@
 """Two platforms' bases are of one release when their packages are; what an architecture brings alone is told."""
 
+import pytest
 from verify_images import file, layer
 
+from polyarch.errors import ProofError
 from polyarch.verify.packages import Release, compare, dump, load, release, texts_of
 
 OS = 'ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n'
@@ -69,3 +71,10 @@ def test_an_upper_layer_replaces_and_removes_what_a_lower_one_says() -> None:
     assert release([lower, upper]).packages.keys() == {"b"}
     assert not release([lower, gone]).packages
     assert load(dump(lower)) == lower
+
+
+def test_a_damaged_base_is_told() -> None:
+    whole = layer(file("var/lib/dpkg/status", deb("a").encode() * 500)).blob
+    for damaged in (whole[: len(whole) // 2], b"no archive at all"):
+        with pytest.raises(ProofError, match="cannot be read"):
+            texts_of([damaged])

@@ -10,6 +10,8 @@ import tarfile
 import zipfile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from verify_images import Entry, ar, elf, file, folder, hardlink, layer, program, symlink, tar
 
 from polyarch.verify.portable import MOST, Trace, traces
@@ -203,3 +205,38 @@ def test_zstd_and_plain_layers_are_read() -> None:
 
 def test_a_whiteout_of_tar_alone_is_free() -> None:
     assert found(file("etc/.wh.issue"), file("opt/.wh..wh..opq"), (tarfile.TarInfo("etc/x"), b"")) == ()
+
+
+ARCHIVES = {
+    "zip": zipped(("a.txt", b"text" * 50), ("b.jar", zipped(("c", LIBRARY)))),
+    "gzip": gzip.compress(tar(file("x", LIBRARY))),
+    "xz": lzma.compress(tar(file("x", LIBRARY))),
+    "bzip2": bz2.compress(tar(file("x", LIBRARY))),
+    "tar": tar(file("x", LIBRARY)),
+    "PE": pe(dotnet=True),
+    "ar": ar(("x", LIBRARY)),
+}
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(ARCHIVES)), st.data())
+def test_no_damage_of_an_archive_ends_in_an_exception(kind: str, data: st.DataObject) -> None:
+    damaged = bytearray(ARCHIVES[kind])
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(1, len(damaged)))
+    for trace in found(file("a.zip" if kind == "zip" else "a", bytes(damaged[:end]))):
+        assert trace.path.startswith("a")
+        assert trace.what
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_file(data: bytes) -> None:
+    for name in ("a", "a.whl", "x.dist-info/WHEEL", "x.exe", "x.pyc"):
+        found(file(name, data))
+
+
+@pytest.mark.parametrize("kind", ["zip", "gzip", "xz", "bzip2"])
+def test_an_archive_that_is_damaged_is_bound(kind: str) -> None:
+    whole = ARCHIVES[kind]
+    assert found(file("a", whole[:12] + bytes(64) + whole[76:]))
