@@ -135,6 +135,17 @@ def test_what_tells_the_loader_something_is_emulated(
     assert why(folder)[0] == reason
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"), [("C", "t"), ("", "t"), ("C.UTF-8", "t"), ("de_DE.utf8", "t"), ("de_DE", "c"), ("ja.EUC", "c")]
+)
+def test_locales_of_other_character_sets_are_emulated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, value: str, reason: str
+) -> None:
+    foreign = ready(folder, monkeypatch, Tool("usr/bin/printenv", "coreutils"))
+    call(folder, foreign, ANSWER, env={"LC_ALL": value})
+    assert why(folder) == [reason]
+
+
 def test_a_file_that_was_changed_or_is_privileged_is_emulated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = ready(folder, monkeypatch, Tool("usr/bin/printenv", "coreutils"))
     foreign.chmod(0o4755)

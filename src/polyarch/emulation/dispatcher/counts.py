@@ -16,7 +16,7 @@ _REASONS = {
     "p": "set-user-id or capabilities",
     "l": "variables of the loader",
     "d": "traced",
-    "c": "locale of another byte order",
+    "c": "a locale of another byte order or character set",
     "a": "an argument that twins do not take",
     "b": "a broken table",
 }

@@ -132,19 +132,28 @@ static int loader_is_told(char **env)
     return CALL(SYS_faccessat, AT_FDCWD, "/etc/ld.so.preload", 0, 0) == 0;
 }
 
-/* Locales are files of the root in its own byte order; only C and POSIX are built into every libc. */
+static int ends(const char *text, const char *end)
+{
+    size_t size = length(text), less = length(end);
+    return size >= less && same(text + size - less, end);
+}
+
+/* Locales are files of the root in its own byte order, and other character sets than UTF-8 are libraries of it; only
+ * C and POSIX are built into every libc. */
 static int locale_is_foreign(const unsigned char *head, char **env)
 {
-    if ((head[EI_DATA] == ELFDATA2MSB) == (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__))
-        return 0;
-    for (; *env; env++)
-        if (begins(*env, "LANG=") || begins(*env, "LC_")) {
-            const char *value = *env;
-            while (*value++ != '=')
-                ;
-            if (*value && !same(value, "C") && !same(value, "POSIX"))
-                return 1;
-        }
+    int other = (head[EI_DATA] == ELFDATA2MSB) != (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__);
+    for (; *env; env++) {
+        if (!begins(*env, "LANG=") && !begins(*env, "LC_"))
+            continue;
+        const char *value = *env;
+        while (*value && *value++ != '=')
+            ;
+        if (!*value || same(value, "C") || same(value, "POSIX"))
+            continue;
+        if (other || !(ends(value, ".UTF-8") || ends(value, ".utf8")))
+            return 1;
+    }
     return 0;
 }
 

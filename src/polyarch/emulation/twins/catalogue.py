@@ -112,7 +112,8 @@ _HEADERS = ("usr/lib/gcc/{triplet}/{gcc}/include", "usr/local/include")
 _CXX_HEADERS = ("usr/include/c++/{gcc}", "usr/include/{triplet}/c++/{gcc}", "usr/include/c++/{gcc}/backward", *_HEADERS)
 _CC1_REFUSE = (
     "-nostdinc*", "-iprefix", "-isysroot", "-v", "--help*", "--version", "-version", "-fplugin*", "-march=native",
-    "-mcpu=native", "-mtune=native", "-imultilib", "@*", "-fpch*", "-print*", "-fself-test*",
+    "-mcpu=native", "-mtune=native", "-imultilib", "@*", "-fpch*",
+    "-finput-charset*", "-fexec-charset*", "-fwide-exec-charset*", "-print*", "-fself-test*",
 )  # fmt: skip
 _CC1_ENV = ("C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "GCC_EXEC_PREFIX")
 

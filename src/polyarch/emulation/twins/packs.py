@@ -20,7 +20,7 @@ from polyarch.errors import InputError
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import Manifest, parse_document
 
-_RECIPE = 1  # raised when the same roots give other twins
+_RECIPE = 2  # raised when the same roots give other twins
 Open = Callable[[], Sequence[BinaryIO]]
 
 

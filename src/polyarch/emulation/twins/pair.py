@@ -13,6 +13,7 @@ from polyarch.emulation.twins.tree import Tree
 
 # What glibc loads by itself when a thread is cancelled.
 _ALWAYS = ("libgcc_s.so.1",)
+_ARGV0 = b"--argv0"  # an option that ld.so has since glibc 2.33
 _FOLDERS = ("usr/lib/{}", "lib/{}", "usr/lib64", "lib64", "usr/lib", "lib")
 
 
@@ -80,6 +81,8 @@ def _twin(tool: Tool, native: Tree, foreign: Tree, file: Path, triplet: str) -> 
     loader = native.find(other.loader)
     if libraries is None or loader is None:
         return "a library of the native program is missing"
+    if _ARGV0 not in loader.read_bytes():
+        return "its native loader is too old (glibc 2.33 is needed)"
     return Twin(tool, original.build_id, original.size, program, loader, libraries)
 
 
