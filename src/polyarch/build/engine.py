@@ -224,12 +224,13 @@ class Engine:
     @contextlib.contextmanager
     def _staging(self) -> Iterator[Path]:
         """A folder on the layout's file system, so that blobs move by rename and link."""
-        staging = self.layout.path.absolute() / "incoming" / secrets.token_hex(8)
-        staging.mkdir(parents=True)
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with self.layout.staging() as folder:
+            staging = folder.absolute() / secrets.token_hex(8)
+            staging.mkdir()
+            try:
+                yield staging
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -249,6 +250,7 @@ def open_engine(
         engine = Engine(inside, layout, facts.isolation, facts.storage_driver)
         if alone:
             engine.clear_leftovers()
+            layout.clear_staging()
         yield engine
 
 
@@ -262,8 +264,6 @@ def storage_in_use() -> Iterator[bool]:
             alone = True
         except BlockingIOError:
             alone = False
-        if alone:
-            shutil.rmtree(places.store() / "incoming", ignore_errors=True)
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield alone
 

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -97,14 +98,37 @@ class Layout:
     @contextlib.contextmanager
     def incoming(self) -> Iterator[tuple[Path, BinaryIO]]:
         """A file on the same file system, for a blob whose digest is known only at its end; gone unless adopted."""
+        with self.staging() as folder:
+            path = folder / secrets.token_hex(8)
+            try:
+                with path.open("w+b") as file:
+                    yield path, file
+            finally:
+                path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """The folder for what is not a blob yet, kept from `clear_staging` of others while it is held."""
         folder = self.path / "incoming"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / secrets.token_hex(8)
-        try:
-            with path.open("w+b") as file:
-                yield path, file
-        finally:
-            path.unlink(missing_ok=True)
+        with (self.path / "incoming.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield folder
+
+    def clear_staging(self) -> None:
+        """Remove what killed commands left half-made, unless somebody is making something; downloads may go on."""
+        if not (self.path / "incoming").exists():
+            return
+        with (self.path / "incoming.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            for entry in (self.path / "incoming").iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                elif entry.suffix != ".part":
+                    entry.unlink(missing_ok=True)
 
     def adopt(self, path: Path, digest: str) -> None:
         """Move a finished file in as the blob that it is; the caller has checked the digest."""

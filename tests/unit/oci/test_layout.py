@@ -99,3 +99,14 @@ def test_an_output_that_is_none_is_refused(text: str) -> None:
 def test_a_digest_never_leads_out_of_the_layout(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="no digest"):
         Layout(tmp_path).blob_path(text)
+
+
+def test_half_made_things_are_removed_but_not_those_of_somebody_at_work(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    with layout.incoming() as (path, _file):
+        layout.clear_staging()
+        assert path.exists()
+    for name in ("left", "download.part"):
+        (tmp_path / "incoming" / name).touch()
+    layout.clear_staging()
+    assert [entry.name for entry in (tmp_path / "incoming").iterdir()] == ["download.part"]
