@@ -10,6 +10,7 @@ from harness import Polyarch
 from registry_server import registry_server
 
 from conftest import copy_store
+from polyarch.oci.layout import Layout
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -30,6 +31,8 @@ def test_every_command_shown_works(
     for records in ("builds", "bases"):
         if (built[0].home / records).exists():
             shutil.copytree(built[0].home / records, polyarch.home / records)
+    store = Layout(polyarch.home / "images")
+    store.rename({"docker.io/library/offering:latest": store.names()["docker.io/library/offering:test"]})
     monkeypatch.chdir(ROOT)
     with registry_server(tmp_path / "registry") as server:
         for command in commands(page):

@@ -185,7 +185,8 @@ def test_a_build_killed_in_its_middle_leaves_no_name_and_goes_on_from_what_was_d
     (context / "Dockerfile").write_text(
         "FROM debian:trixie\nRUN echo first > /first\nRUN sleep 71.5; echo second > /second\n"
     )
-    arguments = ("build", context, "-t", "slow", "--platform", "linux/arm64,linux/amd64", "--json")
+    both = ("--platform", "linux/arm64,linux/amd64", "--strategy", "linux/arm64=emulate")
+    arguments = ("build", context, "-t", "slow", *both, "--json")
     process = polyarch.start(*arguments, stderr=subprocess.PIPE)
     assert process.stderr is not None
     reached = set()
