@@ -3,5 +3,11 @@
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / folder) for folder in ("scripts", "tests/integration", "tests/unit/verify")]
+
+# A busy machine is no reason to fail: speed is measured in benchmarks, never in tests.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 def home() -> Path:
     """Images, records of builds and buildah's storage."""
-    return Path(os.environ.get("POLYARCH_HOME") or _xdg("XDG_DATA_HOME", ".local/share"))
+    return Path(os.environ.get("POLYARCH_HOME") or _xdg("XDG_DATA_HOME", ".local/share")).absolute()
 
 
 def cache() -> Path:
     """Results of probes; may be deleted at any time."""
-    return Path(os.environ.get("POLYARCH_CACHE") or _xdg("XDG_CACHE_HOME", ".cache"))
+    return Path(os.environ.get("POLYARCH_CACHE") or _xdg("XDG_CACHE_HOME", ".cache")).absolute()
 
 
 def store() -> Path:

@@ -33,6 +33,7 @@ _PASSED_ON = (
 STATUS = "POLYARCH_STATUS"
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _TAIL_LINES = 40
+_TAIL_WIDTH = 2000  # characters of a line that an error repeats
 _CHUNK = 1 << 16
 _LINE_LIMIT = 1 << 20
 _PATIENCE = 3.0  # seconds between SIGTERM and SIGKILL
@@ -156,7 +157,7 @@ async def stream(
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     try:
         async for line in _lines(child):
-            tail.append(line)
+            tail.append(line[:_TAIL_WIDTH])
             if log is not None:
                 log.write(line + "\n")
                 log.flush()

@@ -1,6 +1,7 @@
 """Builds of small Dockerfiles: what goes wrong is told, and what is asked for is done."""
 
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -185,3 +186,41 @@ def test_a_changed_context_is_built_anew(polyarch: Polyarch, tmp_path: Path) -> 
     assert not second["images"][0]["reused"]
     assert second["digest"] != first["digest"]
     assert polyarch.run("run", "c", "--", "cat", "/file").stdout == "two"
+
+
+def test_the_shell_of_the_dockerfile_runs_its_steps(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(
+        tmp_path / "c", "FROM debian:trixie", 'SHELL ["/bin/bash", "-o", "pipefail", "-c"]', "RUN false | true"
+    )
+    polyarch.run("build", context, "-t", "x", "--platform", "linux/amd64", code=1)
+
+
+def test_a_damaged_record_or_blob_is_built_again(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "RUN echo x > /x")
+    arguments = ("build", context, "-t", "x", "--platform", "linux/amd64")
+    first = polyarch.json(*arguments)
+    for record in (polyarch.home / "builds").iterdir():
+        record.write_text("{garbage")
+    again = polyarch.json(*arguments)
+    assert not again["images"][0]["reused"]
+    assert again["digest"] == first["digest"]
+
+
+def test_what_cannot_be_asked_of_a_build_is_told_before_it_starts(empty: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM scratch", "COPY Dockerfile /")
+    for wrong, said in (
+        (("-t", "a@sha256:" + "0" * 64), "names a digest"),
+        (("--push",), "--push needs a name"),
+        (("--secret", "id=x,src=nowhere"), "there is no file nowhere"),
+        (("--secret", "x"), "--secret wants"),
+    ):
+        assert said in empty.run("build", context, *wrong, code=2).stderr
+
+
+def test_a_users_umask_does_not_reach_the_image(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "USER www-data", "RUN id -u")
+    old = os.umask(0o077)
+    try:
+        polyarch.run("build", context, "-t", "x", "--platform", "linux/amd64")
+    finally:
+        os.umask(old)

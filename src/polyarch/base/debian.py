@@ -78,8 +78,11 @@ def kept(layout: Layout, wish: Wish, platform: Platform) -> Descriptor | None:
     record = _record(wish, platform)
     if not record.exists():
         return None
-    descriptor = Descriptor.model_validate_json(record.read_text())
-    return descriptor if layout.has(descriptor.digest) else None
+    try:
+        descriptor = Descriptor.model_validate_json(record.read_text())
+    except ValueError:  # a damaged record is no record
+        return None
+    return descriptor if layout.whole(descriptor.digest) else None
 
 
 async def make(

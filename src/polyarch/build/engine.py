@@ -57,6 +57,7 @@ class BuildArgs:
     files: tuple[GeneratedFile, ...] = ()
     ignore_file: Path | None = None
     docker_format: bool = False
+    has_shell: bool = False
     no_cache: bool = False
 
 
@@ -125,7 +126,8 @@ class Engine:
         id_file = text.with_suffix(".id")
         argv = ["buildah", "build", "--layers", "--network", "host", "--pull=never", "--file", str(text)]
         argv += ["--platform", str(wanted.platform), "--iidfile", str(id_file)]
-        argv += ["--format", "docker" if wanted.docker_format else "oci"]
+        # in the OCI format buildah ignores SHELL; `export` writes what was asked for
+        argv += ["--format", "docker" if wanted.docker_format or wanted.has_shell else "oci"]
         argv += _options("--build-arg", [f"{name}={value}" for name, value in wanted.build_args])
         argv += _options("--secret", wanted.secrets)
         argv += _options("--target", [wanted.target] if wanted.target else [])

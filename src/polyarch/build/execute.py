@@ -191,6 +191,9 @@ class _Builder:
             files=item.pinned.files,
             ignore_file=ignore_file(request.context.absolute(), request.dockerfile.absolute()),
             docker_format=request.docker_format,
+            has_shell=any(
+                i.keyword == "SHELL" for stage in self._prepared.dockerfile.stages for i in stage.instructions
+            ),
             no_cache=request.no_cache,
         )
 

@@ -17,7 +17,10 @@ def kept(layout: Layout, platform: Platform, key: str) -> BuiltImage | None:
     record = places.records() / f"{key}.json"
     if not record.exists():
         return None
-    descriptor = Descriptor.model_validate_json(record.read_text())
+    try:
+        descriptor = Descriptor.model_validate_json(record.read_text())
+    except ValueError:  # a damaged record is no record
+        return None
     if not layout.whole(descriptor.digest):
         return None
     return BuiltImage(platform, descriptor, reused=True, seconds=0.0, grafted=_grafted(layout, descriptor))

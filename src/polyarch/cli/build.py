@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -20,6 +21,7 @@ from polyarch.cli.common import (
     wishes,
 )
 from polyarch.cli.plan import BuildArgs, Context, File, Target, default_dockerfile
+from polyarch.errors import InputError
 
 if TYPE_CHECKING:
     from polyarch.build.execute import Outcome
@@ -70,7 +72,7 @@ def build(
         tags=tuple(parse_reference(text) for text in tag or []),
         build_args=pairs("--build-arg", build_arg or []),
         target=target,
-        secrets=tuple(secret or []),
+        secrets=tuple(_secret(text) for text in secret or []),
         docker_format=format == "docker",
         keep_going=keep_going,
         no_cache=no_cache or prove_acceleration,
@@ -80,6 +82,7 @@ def build(
         wishes=wishes(strategy),
         prove_graft=prove_graft,
     )
+    _check(request, push)
     outputs = [parse_output(text) for text in output or []]
     layout, show = store(), sink(json)
     outcome, index = finish(_build(request, layout, show))
@@ -91,6 +94,25 @@ def build(
     if push:
         finish(_push(request, layout, index, show))
     _tell(request, outcome, index, json)
+
+
+def _check(request: Request, push: bool) -> None:
+    for reference in request.tags:
+        if reference.digest:
+            raise InputError(f"{reference} names a digest", hint="tag a name; the digest follows from the content")
+    if push and not request.tags:
+        raise InputError("--push needs a name to push to", hint="add -t HOST/NAME:TAG")
+
+
+def _secret(text: str) -> str:
+    """`id=ID,src=FILE` with the file's path made absolute: buildah looks from another folder. Raises `InputError`."""
+    fields = dict(field.partition("=")[::2] for field in text.split(","))
+    path = fields.pop("src", "") or fields.pop("source", "")
+    if "env" in fields or not path or not fields.get("id"):
+        raise InputError(f"--secret wants id=ID,src=FILE, not {text!r}")
+    if not Path(path).is_file():
+        raise InputError(f"--secret {fields['id']}: there is no file {path}")
+    return ",".join([*(f"{name}={value}" for name, value in fields.items() if value), f"src={Path(path).absolute()}"])
 
 
 async def _build(request: Request, layout: Layout, show: Sink) -> tuple[Outcome, Document]:

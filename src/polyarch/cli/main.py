@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from typing import Annotated
 
@@ -60,6 +61,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; exit codes are those of `polyarch.errors`."""
+    os.umask(0o022)  # what a build writes belongs to the image: the user's umask must not reach it
     try:
         app(args=_as_podman_writes_it(sys.argv[1:]))
     except PolyarchError as error:

@@ -105,12 +105,19 @@ def _choose(layout: Layout, image: Document, name: str, platform: Platform) -> t
 def _command(config: RunConfig, wish: Wish, name: str) -> list[str]:
     """Entrypoint and command as docker combines them: a new entrypoint drops the image's command."""
     if wish.entrypoint is not None:
-        argv = [*shlex.split(wish.entrypoint), *wish.command]
+        argv = [*_words(wish.entrypoint), *wish.command]
     else:
         argv = [*(config.entrypoint or ()), *(wish.command or config.cmd or ())]
     if not argv:
         raise InputError(f"{name} has neither entrypoint nor command", hint="say what to run: -- CMD")
     return argv
+
+
+def _words(entrypoint: str) -> list[str]:
+    try:
+        return shlex.split(entrypoint)
+    except ValueError as error:
+        raise InputError(f"--entrypoint {entrypoint!r} cannot be split into words", detail=str(error)) from error
 
 
 def _code(done: run.Finished, program: str, wish: Wish, name: str) -> int:

@@ -59,8 +59,11 @@ def known(layout: Layout, diff_id: str) -> Descriptor | None:
     path = _note(layout, diff_id)
     if not path.exists():
         return None
-    descriptor = Descriptor.model_validate_json(path.read_text())
-    return descriptor if layout.has(descriptor.digest) else None
+    try:
+        descriptor = Descriptor.model_validate_json(path.read_text())
+    except ValueError:  # a damaged note is no note
+        return None
+    return descriptor if layout.holds(descriptor) else None
 
 
 def digest_part(digest: str) -> str:

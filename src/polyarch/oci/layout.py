@@ -58,6 +58,11 @@ class Layout:
         """Whether the blob is here."""
         return self.blob_path(digest).is_file()
 
+    def holds(self, blob: Descriptor) -> bool:
+        """Whether the blob is here in its full size; a damaged copy is as good as none."""
+        path = self.blob_path(blob.digest)
+        return path.is_file() and path.stat().st_size == blob.size
+
     def open(self, digest: str) -> BinaryIO:
         """The blob as a file. Raises `InputError` when it is not here."""
         try:
@@ -197,8 +202,8 @@ class Layout:
                 self._complete(self.document(entry))
             return
         for blob in (document.value.config, *document.value.layers):
-            if not self.has(blob.digest):
-                raise InputError(f"{self.path}: blob {blob.digest} is missing")
+            if not self.holds(blob):
+                raise InputError(f"{self.path}: blob {blob.digest} is missing or damaged")
 
     def _index(self) -> Index:
         path = self.path / "index.json"
