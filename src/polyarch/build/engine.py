@@ -93,7 +93,9 @@ class Engine:
     def clear_leftovers(self) -> None:
         """Remove the working containers that killed builds left; only when nobody else uses the storage."""
         run.capture(self._namespace.enter(["buildah", "rm", "--all"]), env=self._env, check=False)
-        run.capture(self._namespace.enter(["find", str(_temporary()), "-mindepth", "1", "-delete"]), check=False)
+        kept = ("!", "-name", "buildah-cache*")  # RUN --mount=type=cache
+        find = ["find", str(_temporary()), "-mindepth", "1", "-maxdepth", "1", *kept, "-exec", "rm", "-rf", "{}", "+"]
+        run.capture(self._namespace.enter(find), check=False)
 
     async def import_bases(self, digests: Iterable[str]) -> None:
         """Copy what the storage lacks of these manifests from the layout, side by side."""
