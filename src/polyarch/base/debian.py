@@ -20,7 +20,7 @@ from polyarch import places, run
 from polyarch.arch import ARCHES, Platform
 from polyarch.emulation.namespace import Namespace
 from polyarch.errors import BuildError, InputError
-from polyarch.oci import layers
+from polyarch.oci import layers, notes
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import (
     OCI_CONFIG,
@@ -75,14 +75,8 @@ def parse_wish(name: str, include: Sequence[str] = (), mirror: str = "", apt_opt
 
 def kept(layout: Layout, wish: Wish, platform: Platform) -> Descriptor | None:
     """The root made of this wish before, if it is still whole."""
-    record = _record(wish, platform)
-    if not record.exists():
-        return None
-    try:
-        descriptor = Descriptor.model_validate_json(record.read_text())
-    except ValueError:  # a damaged record is no record
-        return None
-    return descriptor if layout.whole(descriptor.digest) else None
+    descriptor = notes.read(_record(wish, platform))
+    return descriptor if descriptor and layout.whole(descriptor.digest) else None
 
 
 async def make(
@@ -128,9 +122,7 @@ async def _make_one(namespace: Namespace, layout: Layout, wish: Wish, platform: 
         show(Event("step", str(platform), "compressing"))
         diff_id, layer = await asyncio.to_thread(layers.compress, layout, file)
     descriptor = _image(layout, wish, platform, diff_id, layer)
-    record = _record(wish, platform)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(descriptor.model_dump_json(by_alias=True, exclude_none=True))
+    notes.write(_record(wish, platform), descriptor)
     show(Event("done", str(platform), f"{layer.size / 1e6:.0f} MB compressed"))
     return descriptor
 

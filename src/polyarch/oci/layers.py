@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from polyarch.oci import notes
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import OCI_LAYER_GZIP, Descriptor, ImageConfig, Manifest
 
@@ -40,11 +41,7 @@ def compress(layout: Layout, tar: BinaryIO) -> tuple[str, Descriptor]:
 
 def remember(layout: Layout, diff_id: str, descriptor: Descriptor) -> None:
     """Keep which blob holds the content `diff_id`."""
-    path = _note(layout, diff_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{digest_part(descriptor.digest)[:8]}")
-    beside.write_text(descriptor.model_copy(update={"annotations": None}).model_dump_json(by_alias=True))
-    beside.rename(path)
+    notes.write(_note(layout, diff_id), descriptor.model_copy(update={"annotations": None}))
 
 
 def remember_image(layout: Layout, manifest: Manifest, config: ImageConfig) -> None:
@@ -56,14 +53,8 @@ def remember_image(layout: Layout, manifest: Manifest, config: ImageConfig) -> N
 
 def known(layout: Layout, diff_id: str) -> Descriptor | None:
     """The blob that holds the content `diff_id`, if the layout still has it."""
-    path = _note(layout, diff_id)
-    if not path.exists():
-        return None
-    try:
-        descriptor = Descriptor.model_validate_json(path.read_text())
-    except ValueError:  # a damaged note is no note
-        return None
-    return descriptor if layout.holds(descriptor) else None
+    descriptor = notes.read(_note(layout, diff_id))
+    return descriptor if descriptor and layout.holds(descriptor) else None
 
 
 def digest_part(digest: str) -> str:
