@@ -1,7 +1,8 @@
 """The one table of architectures, and the platform strings made of it.
 
 Sources: OCI image-spec `image-index.md` (platform strings, Go's GOOS/GOARCH), `/usr/include/elf.h` (machine numbers),
-Debian's `dpkg-architecture -L` (names and triplets), `Documentation/admin-guide/binfmt-misc.rst` (magic and mask).
+Debian's `dpkg-architecture -L` (names and triplets), `Documentation/admin-guide/binfmt-misc.rst` (magic and mask),
+`rustc --print target-list`, Meson's reference tables ("CPU families").
 Every other room takes its knowledge of an architecture from here.
 """
 
@@ -33,11 +34,18 @@ class Arch:
     byteorder: Literal["little", "big"]
     qemu: str
     loader: str
+    rust: str
+    meson: str
 
     @property
     def platform(self) -> Platform:
         """The OCI platform of this row."""
         return Platform("linux", self.architecture, self.variant)
+
+    @property
+    def gnu_type(self) -> str:
+        """What GNU tools call it (DEB_HOST_GNU_TYPE): the triplet of libraries' folders, but for x86 of 32 bits."""
+        return "i686-linux-gnu" if self.triplet == "i386-linux-gnu" else self.triplet
 
     @property
     def binfmt_magic(self) -> bytes:
@@ -69,46 +77,53 @@ class Platform:
         return str(self).replace("/", "-")
 
 
-# architecture, variant, uname, triplet, debian, EM_*, class, byteorder, qemu, loader
+# architecture, variant, uname, triplet, debian, EM_*, class, byteorder, qemu, loader, Rust's target, Meson's CPU family
 _TABLE: tuple[Arch, ...] = (
-    Arch("amd64", "", "x86_64", "x86_64-linux-gnu", "amd64", 62, 64, "little", "x86_64", "/lib64/ld-linux-x86-64.so.2"),
     Arch(
-        "arm64", "", "aarch64", "aarch64-linux-gnu", "arm64", 183, 64, "little", "aarch64", "/lib/ld-linux-aarch64.so.1"
-    ),
-    Arch("s390x", "", "s390x", "s390x-linux-gnu", "s390x", 22, 64, "big", "s390x", "/lib/ld64.so.1"),
-    Arch("ppc64le", "", "ppc64le", "powerpc64le-linux-gnu", "ppc64el", 21, 64, "little", "ppc64le", "/lib64/ld64.so.2"),
-    Arch(
-        "riscv64",
-        "",
-        "riscv64",
-        "riscv64-linux-gnu",
-        "riscv64",
-        243,
-        64,
-        "little",
-        "riscv64",
-        "/lib/ld-linux-riscv64-lp64d.so.1",
-    ),
-    Arch("arm", "v7", "armv7l", "arm-linux-gnueabihf", "armhf", 40, 32, "little", "arm", "/lib/ld-linux-armhf.so.3"),
-    Arch("arm", "v6", "armv6l", "arm-linux-gnueabihf", "armhf", 40, 32, "little", "arm", "/lib/ld-linux-armhf.so.3"),
-    Arch("arm", "v5", "armv5tel", "arm-linux-gnueabi", "armel", 40, 32, "little", "arm", "/lib/ld-linux.so.3"),
-    Arch("386", "", "i686", "i386-linux-gnu", "i386", 3, 32, "little", "i386", "/lib/ld-linux.so.2"),
-    Arch(
-        "mips64le", "", "mips64", "mips64el-linux-gnuabi64", "mips64el", 8, 64, "little", "mips64el", "/lib64/ld.so.1"
+        "amd64", "", "x86_64", "x86_64-linux-gnu", "amd64", 62, 64, "little", "x86_64",
+        "/lib64/ld-linux-x86-64.so.2", "x86_64-unknown-linux-gnu", "x86_64",
     ),
     Arch(
-        "loong64",
-        "",
-        "loongarch64",
-        "loongarch64-linux-gnu",
-        "loong64",
-        258,
-        64,
-        "little",
-        "loongarch64",
-        "/lib64/ld-linux-loongarch-lp64d.so.1",
+        "arm64", "", "aarch64", "aarch64-linux-gnu", "arm64", 183, 64, "little", "aarch64",
+        "/lib/ld-linux-aarch64.so.1", "aarch64-unknown-linux-gnu", "aarch64",
     ),
-)
+    Arch(
+        "s390x", "", "s390x", "s390x-linux-gnu", "s390x", 22, 64, "big", "s390x",
+        "/lib/ld64.so.1", "s390x-unknown-linux-gnu", "s390x",
+    ),
+    Arch(
+        "ppc64le", "", "ppc64le", "powerpc64le-linux-gnu", "ppc64el", 21, 64, "little", "ppc64le",
+        "/lib64/ld64.so.2", "powerpc64le-unknown-linux-gnu", "ppc64",
+    ),
+    Arch(
+        "riscv64", "", "riscv64", "riscv64-linux-gnu", "riscv64", 243, 64, "little", "riscv64",
+        "/lib/ld-linux-riscv64-lp64d.so.1", "riscv64gc-unknown-linux-gnu", "riscv64",
+    ),
+    Arch(
+        "arm", "v7", "armv7l", "arm-linux-gnueabihf", "armhf", 40, 32, "little", "arm",
+        "/lib/ld-linux-armhf.so.3", "armv7-unknown-linux-gnueabihf", "arm",
+    ),
+    Arch(
+        "arm", "v6", "armv6l", "arm-linux-gnueabihf", "armhf", 40, 32, "little", "arm",
+        "/lib/ld-linux-armhf.so.3", "arm-unknown-linux-gnueabihf", "arm",
+    ),
+    Arch(
+        "arm", "v5", "armv5tel", "arm-linux-gnueabi", "armel", 40, 32, "little", "arm",
+        "/lib/ld-linux.so.3", "armv5te-unknown-linux-gnueabi", "arm",
+    ),
+    Arch(
+        "386", "", "i686", "i386-linux-gnu", "i386", 3, 32, "little", "i386",
+        "/lib/ld-linux.so.2", "i686-unknown-linux-gnu", "x86",
+    ),
+    Arch(
+        "mips64le", "", "mips64", "mips64el-linux-gnuabi64", "mips64el", 8, 64, "little", "mips64el",
+        "/lib64/ld.so.1", "mips64el-unknown-linux-gnuabi64", "mips64",
+    ),
+    Arch(
+        "loong64", "", "loongarch64", "loongarch64-linux-gnu", "loong64", 258, 64, "little", "loongarch64",
+        "/lib64/ld-linux-loongarch-lp64d.so.1", "loongarch64-unknown-linux-gnu", "loongarch64",
+    ),
+)  # fmt: skip
 
 ARCHES: dict[Platform, Arch] = {arch.platform: arch for arch in _TABLE}
 _ARCHITECTURES = frozenset(arch.architecture for arch in _TABLE)

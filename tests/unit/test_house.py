@@ -18,6 +18,7 @@ LINE = (
     "report",
     "oci",
     "dockerfile",
+    "toolchain",
     "emulation",
     "facts",
     "verify",

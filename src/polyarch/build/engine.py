@@ -39,6 +39,7 @@ from polyarch.oci.model import (
     parse_config,
     parse_document,
 )
+from polyarch.toolchain import context as toolchain
 
 BASE_NAME = "localhost/polyarch/base"
 _DIR_VERSION = "Directory Transport Version: 1.1\n"
@@ -55,6 +56,7 @@ class BuildArgs:
     build_args: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     files: tuple[GeneratedFile, ...] = ()
+    toolchain: tuple[GeneratedFile, ...] = ()
     ignore_file: Path | None = None
     docker_format: bool = False
     has_shell: bool = False
@@ -134,7 +136,7 @@ class Engine:
         argv += _options("--secret", wanted.secrets)
         argv += _options("--target", [wanted.target] if wanted.target else [])
         argv += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
-        argv += self._generated(wanted.files)
+        argv += self._generated(CONTEXT, wanted.files) + self._generated(toolchain.NAME, wanted.toolchain)
         argv += ["--no-cache"] if wanted.no_cache else []
         await self._run([*argv, str(wanted.context)], on_line, log)
         return (await self._run(["cat", str(id_file)])).stdout.strip().removeprefix("sha256:")
@@ -204,12 +206,12 @@ class Engine:
         described = self.layout.store(document(manifest)).wire() | {"platform": field}
         return Descriptor.model_validate(described)
 
-    def _generated(self, files: Sequence[GeneratedFile]) -> list[str]:
-        """Write the files of lowered here-documents into a build context of their own, and name it."""
+    def _generated(self, name: str, files: Sequence[GeneratedFile]) -> list[str]:
+        """Write files into an additional build context of that name; the option that names it, if there are any."""
         folder = f"context.{secrets.token_hex(4)}"
         for file in files:
             self._namespace.write(f"{folder}/{file.path}", file.content, file.mode)
-        return ["--build-context", f"{CONTEXT}={self._namespace.scratch / folder}"] if files else []
+        return ["--build-context", f"{name}={self._namespace.scratch / folder}"] if files else []
 
     def _layer(self, staging: Path, diff_id: str) -> Descriptor:
         descriptor = layers.known(self.layout, diff_id)

@@ -18,7 +18,7 @@ from polyarch.build.engine import BuildArgs, Engine, open_engine
 from polyarch.build.failure import explain
 from polyarch.build.graft import hand_on, load
 from polyarch.build.model import BuiltImage
-from polyarch.build.prepare import Prepared, Work
+from polyarch.build.prepare import Prepared, Work, toolchain_files
 from polyarch.build.records import keep, kept
 from polyarch.build.steps import Step, is_cached, read_step
 from polyarch.build.transplant import Failures, Images, transplant
@@ -189,6 +189,7 @@ class _Builder:
             build_args=request.build_args,
             secrets=request.secrets,
             files=item.pinned.files,
+            toolchain=toolchain_files(self._prepared.graph(item.platform)),
             ignore_file=ignore_file(request.context.absolute(), request.dockerfile.absolute()),
             docker_format=request.docker_format,
             has_shell=any(

@@ -15,6 +15,7 @@ from polyarch.build.model import Request
 from polyarch.dockerfile.context import context_digest
 from polyarch.dockerfile.environment import DEFAULT_SHELL, BaseConfig
 from polyarch.dockerfile.graph import Graph, ImageRef, resolve
+from polyarch.dockerfile.lower import GeneratedFile
 from polyarch.dockerfile.model import Dockerfile
 from polyarch.dockerfile.parse import parse_dockerfile
 from polyarch.dockerfile.rewrite import Pinned, pin
@@ -23,6 +24,7 @@ from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout
 from polyarch.plan.model import BuildPlan, Fault, GraftPlan, PlatformPlan, Problem
 from polyarch.plan.planner import plan
+from polyarch.toolchain import context as toolchain
 from polyarch.verify.promise import VERSION as PROMISE_VERSION
 
 _UNPROVABLE = Problem(
@@ -94,8 +96,11 @@ async def prepare(request: Request, facts: Facts, layout: Layout) -> Prepared:
 
     def graphs(**on_build: Mapping[str, tuple[str, ...]]) -> dict[Platform, Graph]:
         wanted = dict.fromkeys((*request.platforms, native))
-        return {p: resolve(dockerfile, p, host, arguments, request.target, **on_build) for p in wanted}
+        return {
+            p: resolve(dockerfile, p, host, arguments, request.target, contexts=contexts, **on_build) for p in wanted
+        }
 
+    contexts = () if dockerfile.stage_named(toolchain.NAME) else (toolchain.NAME,)
     arguments, host = dict(request.build_args), facts.platform
     native = next((p for p in request.platforms if p in facts.native), host)
     found = graphs()
@@ -182,6 +187,7 @@ def _work(prepared: Prepared, graph: Graph, context: str) -> Work:
         "platform": str(platform),
         "dockerfile": pinned.text,
         "files": [(file.path, file.mode, hashlib.sha256(file.content).hexdigest()) for file in pinned.files],
+        "toolchain": toolchain.digest(toolchain_files(graph)),
         "context": context,
         "build_args": sorted(request.build_args),
         "target": request.target,
@@ -190,6 +196,12 @@ def _work(prepared: Prepared, graph: Graph, context: str) -> Work:
     }
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     return Work(platform, pinned, tuple(dict.fromkeys([*digests.values(), *copied.values()])), key)
+
+
+def toolchain_files(graph: Graph) -> tuple[GeneratedFile, ...]:
+    """The build context of the cross toolchain, where a stage copies or mounts from it."""
+    used = any(toolchain.NAME in stage.contexts for stage in graph.stages)
+    return toolchain.files() if used else ()
 
 
 def _digests(prepared: Prepared, graph: Graph) -> tuple[dict[int, str], dict[str, str]]:

@@ -14,7 +14,20 @@ from typing import Annotated
 import typer
 
 from polyarch import __version__
-from polyarch.cli import accelerate, base, build, doctor, emulation, images, index, inspect, plan, run, verify
+from polyarch.cli import (
+    accelerate,
+    base,
+    build,
+    doctor,
+    emulation,
+    images,
+    index,
+    inspect,
+    plan,
+    run,
+    toolchain,
+    verify,
+)
 from polyarch.errors import HostError, PolyarchError
 from polyarch.report import colour_wanted
 
@@ -33,6 +46,7 @@ app.command()(doctor.doctor)
 app.add_typer(emulation.app)
 app.add_typer(accelerate.app)
 app.command()(base.base)
+app.add_typer(toolchain.app)
 app.command()(plan.plan)
 app.command()(build.build)
 app.command()(run.run)
