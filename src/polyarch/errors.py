@@ -76,3 +76,9 @@ class MissingProgramError(StartError):
     """A program that an image should run is not in it."""
 
     exit_code = 127
+
+
+class StoppedError(PolyarchError):
+    """The user ended the command (SIGINT, SIGTERM or SIGHUP)."""
+
+    exit_code = 130

@@ -1,5 +1,6 @@
-"""Where the image of a FROM comes from: polyarch's own store first, as a local tag hides a remote one, else a registry.
+"""Where the image of a FROM comes from: polyarch's own store first, else a registry, else podman's storage.
 
+A name in the store hides the remote one, as a local tag does in docker.
 Only manifests and one config are read here; layers come when a build needs them (`fetch`).
 """
 
@@ -11,11 +12,12 @@ from collections.abc import Collection, Iterable
 from polyarch.arch import Platform
 from polyarch.base.model import BaseAnswer
 from polyarch.errors import PolyarchError
-from polyarch.oci.layout import Layout, platforms_of
+from polyarch.oci.layout import Layout, adopt, platforms_of
 from polyarch.oci.model import Descriptor, Document, Index, Manifest, RunConfig, parse_config, parse_document
-from polyarch.oci.reference import Reference, parse_reference
+from polyarch.oci.reference import Reference, parse_location, parse_reference
 from polyarch.registry.client import Registry
 from polyarch.registry.pull import pull
+from polyarch.registry.source import open_source
 
 
 async def answers(layout: Layout, names: Iterable[str], *, tls_verify: bool = True) -> dict[str, BaseAnswer]:
@@ -47,7 +49,21 @@ async def _answer(layout: Layout, name: str, tls_verify: bool) -> BaseAnswer:
             return _local(layout, name, document)
         return await _remote(layout, name, reference, tls_verify)
     except PolyarchError as error:
+        document = await asyncio.to_thread(_of_podman, layout, name)
+        if document is not None:
+            return _local(layout, name, document)
         return BaseAnswer(name, problem=f"base {name}: {error.message}", hint=error.hint)
+
+
+def _of_podman(layout: Layout, name: str) -> Document | None:
+    """An image that only podman's storage has, copied into the layout; None when it has none."""
+    try:
+        with open_source(parse_location(f"containers-storage:{name}")) as source:
+            document = source.top()
+            adopt(layout, source, document)
+    except PolyarchError:
+        return None
+    return document
 
 
 def _local(layout: Layout, name: str, document: Document) -> BaseAnswer:

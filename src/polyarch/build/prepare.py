@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from polyarch.arch import Platform
 from polyarch.base import resolve as bases
@@ -117,7 +118,7 @@ async def prepare(request: Request, facts: Facts, layout: Layout) -> Prepared:
 def read_dockerfile(request: Request) -> Dockerfile:
     """Parse the request's Dockerfile. Raises `InputError` naming the file, and the line of a syntax error."""
     if not request.context.is_dir():
-        raise InputError(f"{request.context} is no folder", hint="give the build context: polyarch build PATH")
+        raise _no_folder(request.context)
     try:
         text = request.dockerfile.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -125,6 +126,16 @@ def read_dockerfile(request: Request) -> Dockerfile:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{request.dockerfile} cannot be read", detail=str(error)) from error
     return parse_dockerfile(text, str(request.dockerfile))
+
+
+def _no_folder(context: Path) -> InputError:
+    if context.is_file():
+        hint = f"the context is a folder, the Dockerfile an option: polyarch build -f {context} {context.parent}"
+    elif ":/" in str(context) or str(context) == "-":
+        hint = "a remote context is not fetched: clone or unpack it, and give that folder"
+    else:
+        hint = "give the build context: polyarch build PATH"
+    return InputError(f"{context} is no folder", hint=hint)
 
 
 def refuse(prepared: Prepared) -> None:

@@ -88,9 +88,9 @@ def build(
     outcome, index = finish(_build(request, layout, show))
     # outside of the event loop, where Ctrl-C ends it at once
     prove(layout, index, str(request.tags[0]) if request.tags else "the index", show)
-    layout.tag(index, [str(reference) for reference in request.tags])
     for wanted in outputs:
         wanted.write(layout, index)
+    layout.tag(index, [str(reference) for reference in request.tags])
     if push:
         finish(_push(request, layout, index, show))
     _tell(request, outcome, index, json)

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
+import types
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from polyarch import __version__
 from polyarch.cli import (
@@ -28,10 +31,10 @@ from polyarch.cli import (
     toolchain,
     verify,
 )
-from polyarch.errors import HostError, PolyarchError
+from polyarch.errors import HostError, InputError, PolyarchError, StoppedError
 from polyarch.report import colour_wanted
 
-INTERRUPTED = 130
+INTERRUPTED = StoppedError.exit_code
 _ROOM = "is the disk full, or may the folder not be written? POLYARCH_HOME and POLYARCH_CACHE name others"
 
 app = typer.Typer(
@@ -75,15 +78,22 @@ def _root(
 
 def main() -> None:
     """Run the command line; exit codes are those of `polyarch.errors`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # see `polyarch.cli`
     os.umask(0o022)  # what a build writes belongs to the image: the user's umask must not reach it
     try:
-        app(args=_as_podman_writes_it(sys.argv[1:]))
+        code = app(args=_as_podman_writes_it(sys.argv[1:]), standalone_mode=False)
+        if code == INTERRUPTED:  # typer's word for Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)
     except PolyarchError as error:
         _tell(error)
         sys.exit(error.exit_code)
+    except TyperException as error:
+        _misused(error)
+        sys.exit(error.exit_code)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        print("interrupted: what was finished is kept, nothing half-made is left", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        _tell(StoppedError("interrupted: what was finished is kept, nothing half-made is left"))
+        sys.exit(StoppedError.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nothing is left to say
         sys.exit(1)
@@ -102,8 +112,11 @@ def _as_podman_writes_it(arguments: list[str]) -> list[str]:
 
 def _tell(error: PolyarchError) -> None:
     """Print an error to stderr: as JSON where the user asked for JSON, else message, detail and hint."""
-    if "--json" in sys.argv:
+    if _as_json():
         print(json.dumps(error.as_dict()), file=sys.stderr)
+        return
+    if isinstance(error, StoppedError):
+        print(error.message, file=sys.stderr)
         return
     red, plain = ("\x1b[31m", "\x1b[0m") if colour_wanted(sys.stderr) else ("", "")
     print(f"{red}error:{plain} {error.message}", file=sys.stderr)
@@ -111,3 +124,16 @@ def _tell(error: PolyarchError) -> None:
         print(f"  {line}", file=sys.stderr)
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def _misused(error: TyperException) -> None:
+    """A wrong option or argument: in the words of our command line library, or as JSON."""
+    if _as_json():
+        _tell(InputError(error.format_message(), hint="see --help of the command"))
+    elif isinstance(show := getattr(error, "show", None), types.MethodType):
+        show()
+
+
+def _as_json() -> bool:
+    arguments = sys.argv[1:]
+    return "--json" in arguments[: arguments.index("--") if "--" in arguments else None]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from polyarch.cli.common import TlsVerify, finish, pairs, platforms, store
+from polyarch.errors import InputError
 
 
 def run(
@@ -26,8 +27,11 @@ def run(
     from polyarch.facts.gather import gather
     from polyarch.registry.find import find_image
 
+    asked = platforms([platform] if platform else None)
+    if len(asked) > 1:
+        raise InputError(f"--platform {platform}: a container has one platform", hint="run each on its own")
     wish = Wish(
-        platform=platforms([platform] if platform else None)[0],
+        platform=asked[0],
         command=tuple(command or []),
         env=pairs("--env", env or []),
         volumes=tuple(volume or []),

@@ -19,6 +19,11 @@ Way = Literal["native", "namespace", "host", "none"]
 Cgroups = Literal["v1", "hybrid", "v2", "none"]
 
 # Debian's packages, where they are not called like the program.
+# A binary that does not even start is the usual cause; overlay and fuse-overlayfs need room outside of an overlay.
+_REINSTALL = {
+    "isolation": "apt-get install --reinstall buildah crun",
+    "storage driver": "apt-get install --reinstall buildah fuse-overlayfs",
+}
 _PACKAGES = {"docker": "docker.io", "dockerd": "docker.io"}
 
 
@@ -184,7 +189,7 @@ class Facts:
             for kind, tried in (("isolation", self.isolations), ("storage driver", self.storage_drivers)):
                 if not _first(tried):
                     said = "; ".join(f"{one.name}: {one.why}" for one in tried)
-                    yield Problem(f"no {kind} of buildah works here", said, "polyarch doctor --refresh")
+                    yield Problem(f"no {kind} of buildah works here", said, _REINSTALL[kind])
 
     def _of_executing(self) -> Iterable[Problem]:
         if not self.namespace.own_binfmt and any(self.execution(p).way == "none" for p in ARCHES):

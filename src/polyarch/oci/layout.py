@@ -31,6 +31,7 @@ from polyarch.oci.model import (
     parse_config,
     parse_document,
 )
+from polyarch.oci.source import Source
 
 _CHUNK = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")  # what a path may be made of
@@ -134,6 +135,14 @@ class Layout:
                     shutil.rmtree(entry, ignore_errors=True)
                 elif entry.suffix != ".part":
                     entry.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Leave only what the specification names: locks and folders of work go, unless somebody works here."""
+        self.clear_staging()
+        with contextlib.suppress(OSError):  # a download goes on
+            (self.path / "incoming").rmdir()
+            (self.path / "incoming.lock").unlink()
+            (self.path / "lock").unlink()
 
     def adopt(self, path: Path, digest: str) -> None:
         """Move a finished file in as the blob that it is; the caller has checked the digest."""
@@ -256,3 +265,14 @@ def platforms_of(layout: Layout, document: Document) -> dict[Platform, Descripto
         return {e.platform.platform: e for e in document.value.images() if e.platform is not None}
     config = parse_config(layout.read(document.value.config.digest), str(layout.path))
     return {config.platform: document.descriptor}
+
+
+def adopt(layout: Layout, source: Source, document: Document) -> None:
+    """Copy one platform's image into a layout, every digest checked on the way. Raises `InputError`."""
+    if isinstance(document.value, Index):
+        raise InputError(f"{source.name}: an index, where one platform's image is wanted")
+    for blob in (document.value.config, *document.value.layers):
+        if not layout.holds(blob):
+            with source.open(blob) as chunks:
+                layout.write(blob.digest, chunks)
+    layout.store(document)

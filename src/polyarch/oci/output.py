@@ -25,7 +25,9 @@ class Output:
     def write(self, source: Layout, document: Document) -> None:
         """Write the image, whole or not at all."""
         if not self.archive:
-            copy(source, document, Layout(self.path), self.tag)
+            layout = Layout(self.path)
+            copy(source, document, layout, self.tag)
+            layout.tidy()
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".polyarch-") as folder:

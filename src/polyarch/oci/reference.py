@@ -99,6 +99,8 @@ def parse_location(text: str) -> Location:
         return Location(transport, path=Path(path), tag=tag)
     if text.endswith(".json") and Path(text).is_file():
         return Location("file", path=Path(text))
+    if text.startswith((".", "/")) and Path(text).is_dir():
+        raise InputError(f"{text} is a folder", hint=f"a layout in a folder is written oci:{text}")
     return Location("docker", parse_reference(text))
 
 

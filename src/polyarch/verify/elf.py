@@ -38,6 +38,8 @@ _ISA_NEEDED: Final = (0xC0008002).to_bytes(4, "little")
 _MORE_THAN_BASELINE: Final = re.compile(re.escape(_ISA_NEEDED) + b"(?!\4\0\0\0\1\0\0\0)")
 _MOST_SEGMENTS: Final = 256
 _MOST_SECTIONS: Final = 10_000
+_MOST_TEXT: Final = 1 << 12  # bytes of one RUNPATH
+_MOST_SEARCHED: Final = 64  # folders of one RUNPATH
 _MOST_PARTS: Final = 1000  # notes, properties and attributes looked at in one file
 # Tag_CPU_arch -> version of the architecture (Arm ABI addenda); the microcontroller profiles are left out.
 _ARM_ARCH: Final = {0: 3, 1: 4, 2: 4, 3: 5, 4: 5, 5: 5, 6: 6, 7: 6, 8: 6, 9: 6, 10: 7, 14: 8, 15: 8, 22: 9}
@@ -88,6 +90,18 @@ def level_of(data: bytes, kind: ElfKind) -> int:
     return 0
 
 
+def runpath_of(data: bytes, kind: ElfKind) -> tuple[str, ...]:
+    """The folders of DT_RUNPATH or DT_RPATH as written (`$ORIGIN/../lib`), where ld.so(8) looks first; often none.
+
+    `data` is the whole file. What cannot be read states nothing: the header was fine.
+    """
+    try:
+        text = _runpath(data, _structs(kind.elf_class, kind.byteorder))
+    except _BROKEN:
+        return ()
+    return tuple(folder for folder in text.split(":")[:_MOST_SEARCHED] if folder)
+
+
 @lru_cache(maxsize=4096)
 def _decode(start: bytes, flags: bytes) -> ElfKind:
     elf_class, order = start[4:5], start[5:6]
@@ -134,6 +148,28 @@ def _interpreter(head: bytes, structs: Any) -> str | None:  # noqa: ANN401  # py
             path = head[start : start + size]
             return path.split(b"\0", 1)[0].decode("utf-8", "surrogateescape") if len(path) == size else None
     return ""
+
+
+def _runpath(data: bytes, structs: Any) -> str:  # noqa: ANN401  # pyelftools has no types
+    segments = [segment for segment in _segments(data, structs) if segment is not None]
+    dynamic = next((segment for segment in segments if segment["p_type"] == "PT_DYNAMIC"), None)
+    if dynamic is None:
+        return ""
+    size = structs.Elf_Dyn.sizeof()
+    count = min(dynamic["p_filesz"] // size, _MOST_PARTS)
+    stream, start = BytesIO(data), dynamic["p_offset"]
+    entries = [struct_parse(structs.Elf_Dyn, stream, start + number * size) for number in range(count)]
+    values = {entry["d_tag"]: entry["d_val"] for entry in entries}
+    name, table = values.get("DT_RUNPATH", values.get("DT_RPATH")), values.get("DT_STRTAB")
+    home = [s for s in segments if table is not None and s["p_type"] == "PT_LOAD" and _maps(s, table)]
+    if name is None or table is None or not home:
+        return ""
+    at = table - home[0]["p_vaddr"] + home[0]["p_offset"] + name
+    return data[at : at + _MOST_TEXT].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def _maps(segment: Any, address: int) -> bool:  # noqa: ANN401  # pyelftools has no types
+    return bool(segment["p_vaddr"] <= address < segment["p_vaddr"] + segment["p_filesz"])
 
 
 def _x86_level(head: bytes) -> int:

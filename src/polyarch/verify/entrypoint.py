@@ -6,8 +6,9 @@ when an image sets none (containers/common `pkg/config`).
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ from polyarch.verify.facts import Kind
 from polyarch.verify.root import Found, Root
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ORIGIN: Final = re.compile(r"\$(ORIGIN|\{ORIGIN\})")
 _MOST_INTERPRETERS: Final = 4  # how deep Linux follows `#!`
 
 
@@ -30,10 +32,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """The files that start the image, each where links lead to, and what keeps them from starting."""
+    """The files that start the image, each where links lead to, and what keeps them from starting.
+
+    `libraries` are the folders, absolute, in which the loader looks for theirs beside its own.
+    """
 
     paths: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    libraries: tuple[str, ...] = ()
 
 
 def search_path(config: RunConfig | None) -> tuple[str, ...]:
@@ -53,7 +59,22 @@ def closure(root: Root, config: RunConfig | None) -> Closure:
     if entry and command and command[0].startswith("/"):
         # An entrypoint often ends up executing its argument; one that is not there may be no path at all.
         walk.perhaps(command[0])
-    return Closure(tuple(walk.paths), tuple(walk.problems))
+    return Closure(tuple(walk.paths), tuple(walk.problems), tuple(_libraries(root, config, walk.paths)))
+
+
+def _libraries(root: Root, config: RunConfig, programs: Sequence[str]) -> Iterator[str]:
+    """LD_LIBRARY_PATH, the programs' own RUNPATH, and ld.so.conf(5), each folder where links lead to."""
+    env = dict(entry.partition("=")[::2] for entry in config.env or ())
+    stated = env.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":")
+    for number, layer in enumerate(root.layers):
+        for path, folders in layer.searched.items():
+            if not root.hidden(path, number) and (path in programs or path.startswith("etc/")):
+                origin = "/" + path.rpartition("/")[0]
+                stated += [_ORIGIN.sub(origin.replace("\\", r"\\"), folder) for folder in folders.split(":")]
+    for folder in dict.fromkeys(stated):
+        found = root.resolve(folder) if folder.startswith("/") else None
+        if found is not None and found.kind is Kind.DIRECTORY:
+            yield f"/{found.path}"
 
 
 class _Walk:

@@ -18,7 +18,7 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import Any, Final, Literal, Protocol
 
-FORMAT: Final = f"1-{sys.byteorder}"
+FORMAT: Final = f"2-{sys.byteorder}"
 Compression = Literal["tar", "gzip", "zstd", "xz", "bzip2", "empty", "unknown"]
 
 
@@ -88,7 +88,8 @@ class ElfKind:
 class LayerFacts:
     """One layer. Paths are relative to the root, without `./`.
 
-    `elves` maps a path to (index into `kinds`, member of the ar archive or ""); `names` is sorted.
+    `elves` maps a path to (index into `kinds`, member of the ar archive or ""); `names` is sorted; `searched` maps a
+    program, or a file of ld.so.conf(5), to the folders that it has the loader look in, separated by colons.
     """
 
     digest: str
@@ -102,6 +103,7 @@ class LayerFacts:
     elves: dict[str, tuple[tuple[int, str], ...]] = field(default_factory=dict)
     interpreters: dict[str, str] = field(default_factory=dict)
     scripts: dict[str, str] = field(default_factory=dict)
+    searched: dict[str, str] = field(default_factory=dict)
     symlinks: dict[str, str] = field(default_factory=dict)
     hardlinks: dict[str, str] = field(default_factory=dict)
     names: array[int] = field(default_factory=lambda: array("Q"))
@@ -109,7 +111,7 @@ class LayerFacts:
     @property
     def weight(self) -> int:
         """Bytes of memory that these facts take, roughly."""
-        named = (self.elves, self.interpreters, self.scripts, self.symlinks, self.hardlinks)
+        named = (self.elves, self.interpreters, self.scripts, self.searched, self.symlinks, self.hardlinks)
         texts = sum(len(path) + KEPT_NAME for kept in named for path in kept)
         return texts + len(self.faults) * 2 * KEPT_NAME + len(self.names) * self.names.itemsize
 

@@ -73,7 +73,7 @@ class _Judge:
         for problem in starts.problems:
             self._findings.add(problem.code, problem.message, path=_shown(problem.path))
         if arch is not None:
-            zones = Zones(arch, search_path(run), starts.paths)
+            zones = Zones(arch, search_path(run), starts.paths, starts.libraries)
             self._programs(arch, zones)
             self._loaders(arch)
             self._folders(arch)

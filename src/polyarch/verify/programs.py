@@ -42,10 +42,13 @@ class Verdict:
 class Zones:
     """How much a foreign file matters where it lies: an error where the image runs it, a warning elsewhere."""
 
-    def __init__(self, arch: Arch, search_path: Collection[str], closure: Collection[str]) -> None:
+    def __init__(
+        self, arch: Arch, search_path: Collection[str], closure: Collection[str], libraries: Collection[str] = ()
+    ) -> None:
         self._programs = frozenset(merged(folder.strip("/")) for folder in search_path if folder.startswith("/"))
         self._closure = frozenset(merged(path) for path in closure)
-        self._folders = frozenset(path.rpartition("/")[0] for path in self._closure) - {""}
+        folders = {merged(folder.strip("/")) for folder in libraries if folder.startswith("/")}
+        self._folders = frozenset({path.rpartition("/")[0] for path in self._closure} | folders) - {""}
         self._own = f"/{arch.triplet}"
 
     def severity(self, path: str) -> Severity:

@@ -21,6 +21,7 @@ from polyarch.verify.elf import (
     header_of,
     interpreter_of,
     level_of,
+    runpath_of,
 )
 from polyarch.verify.facts import (
     DEFAULT_LIMITS,
@@ -46,6 +47,9 @@ _AR_MAGIC: Final = b"!<arch>\n"
 _AR_NAMES: Final = 1 << 18  # bytes of an archive's table of long names that are kept
 _WHOLE: Final = 8 << 20  # bytes of a file that are held where what matters is at its end; longer files go without
 _SCRIPT_LINE: Final = 256  # BINPRM_BUF_SIZE of Linux
+_LOADER_CONF: Final = "etc/ld.so.conf"
+_CONF: Final = 1 << 16  # bytes of such a file that are read
+_PACKAGED: Final = ("usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "bin/", "sbin/", "lib/")
 _SETUID: Final = 0o6000
 
 
@@ -176,6 +180,7 @@ class _Found:
         self._elves: dict[str, tuple[tuple[int, str], ...]] = {}
         self._interpreters: dict[str, str] = {}
         self._scripts: dict[str, str] = {}
+        self._searched: dict[str, str] = {}
         self._symlinks: dict[str, str] = {}
         self._hardlinks: dict[str, str] = {}
         self._names: array[int] = array("Q")
@@ -185,7 +190,8 @@ class _Found:
         """What was found; the digests and sizes are for the caller to fill in."""
         return LayerFacts(
             "", 0, "", 0, "unknown", faults=tuple(self.faults), kinds=tuple(self._kinds), elves=self._elves,
-            interpreters=self._interpreters, scripts=self._scripts, symlinks=self._symlinks, hardlinks=self._hardlinks,
+            interpreters=self._interpreters, scripts=self._scripts,
+            searched=self._searched, symlinks=self._symlinks, hardlinks=self._hardlinks,
             names=array("Q", sorted(self._names)),
         )  # fmt: skip
 
@@ -276,12 +282,14 @@ class _Found:
             self._keep(self._scripts, path, line[2:].decode("utf-8", "surrogateescape").strip())
         elif start == _AR_MAGIC:
             self._archive(path, content)
+        elif path == _LOADER_CONF or (path.startswith(f"{_LOADER_CONF}.d/") and path.endswith(".conf")):
+            self._loader_conf(path, start + content.take(_CONF - len(start)))
 
     def _elf(self, path: str, head: bytes, content: Content, runs: bool) -> None:
         try:
             kind = header_of(head)
             interpreter = interpreter_of(head, kind) if runs else ""
-            wanted = interpreter is None or kind.machine == EM_ARM
+            wanted = interpreter is None or kind.machine == EM_ARM or (interpreter and not _packaged(path))
             whole = head + content.take(content.left) if wanted and content.left <= _WHOLE else head
             if interpreter is None:
                 interpreter = interpreter_of(whole, kind)
@@ -295,6 +303,14 @@ class _Found:
         self._elves[path] = ((self._kind(replace(kind, level=level_of(whole, kind), static=static)), ""),)
         if interpreter:
             self._keep(self._interpreters, path, interpreter)
+            if not _packaged(path) and (folders := runpath_of(whole, kind)):
+                self._keep(self._searched, path, ":".join(folders))
+
+    def _loader_conf(self, path: str, data: bytes) -> None:
+        lines = [line.split(b"#", 1)[0].strip() for line in data.splitlines()]
+        folders = [line.decode("utf-8", "surrogateescape") for line in lines if line.startswith(b"/")]
+        if folders:
+            self._keep(self._searched, path, ":".join(folders))
 
     def _kind(self, kind: ElfKind) -> int:
         return self._kinds.setdefault(kind, len(self._kinds))
@@ -310,6 +326,11 @@ class _Found:
         if found:
             self._count(path, *found.values())
             self._elves[path] = tuple(found.items())
+
+
+def _packaged(path: str) -> bool:
+    """Whether a program is where distributions have theirs, which find their libraries without a RUNPATH."""
+    return path.startswith(_PACKAGED)
 
 
 def clean(name: str) -> str | None:
