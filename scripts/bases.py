@@ -27,6 +27,7 @@ def make_bases(platforms: Sequence[str], env: Mapping[str, str] | None = None) -
     for suite in SUITES[:-1]:
         if subprocess.run([*command, suite, *options], env=env, check=False).returncode == 0:
             return
+        print(f"{suite} cannot be had from this archive today: the same release by its other name", file=sys.stderr)
     subprocess.run([*command, SUITES[-1], *options], env=env, check=True)
 
 

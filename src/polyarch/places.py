@@ -24,6 +24,11 @@ def store() -> Path:
     return home() / "images"
 
 
+def store_lock() -> Path:
+    """Held shared by every command that uses the store, alone by the one that removes what nobody needs."""
+    return home() / "store.lock"
+
+
 def storage() -> Path:
     """Buildah's graph root: step caches and working containers."""
     return home() / "storage"
@@ -32,6 +37,11 @@ def storage() -> Path:
 def records() -> Path:
     """One JSON file per finished platform build, named by the hash of its inputs."""
     return home() / "builds"
+
+
+def bases() -> Path:
+    """One JSON file per finished base and platform, named by the hash of what was wished."""
+    return home() / "bases"
 
 
 def logs() -> Path:

@@ -190,4 +190,4 @@ def _epoch(wish: Wish) -> dict[str, str]:
 
 
 def _record(wish: Wish, platform: Platform) -> Path:
-    return places.home() / "bases" / f"{wish.key(platform)}.json"
+    return places.bases() / f"{wish.key(platform)}.json"

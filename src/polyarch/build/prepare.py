@@ -128,6 +128,14 @@ def read_dockerfile(request: Request) -> Dockerfile:
     return parse_dockerfile(text, str(request.dockerfile))
 
 
+def remarks(prepared: Prepared) -> tuple[str, ...]:
+    """What the build will leave out without failing."""
+    checks = [i for s in prepared.source.stages for i in s.instructions if i.keyword == "HEALTHCHECK"]
+    if not checks or prepared.request.docker_format:
+        return ()
+    return (f"line {checks[0].line}: the OCI format has no HEALTHCHECK, it is left out; --format docker keeps it",)
+
+
 def _no_folder(context: Path) -> InputError:
     if context.is_file():
         hint = f"the context is a folder, the Dockerfile an option: polyarch build -f {context} {context.parent}"

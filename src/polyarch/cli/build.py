@@ -20,7 +20,7 @@ from polyarch.cli.common import (
     store,
     wishes,
 )
-from polyarch.cli.plan import BuildArgs, Context, File, Target, default_dockerfile
+from polyarch.cli.plan import BuildArgs, Context, File, Target, chosen_dockerfile
 from polyarch.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def build(
 
     request = Request(
         context=context,
-        dockerfile=file or default_dockerfile(context),
+        dockerfile=chosen_dockerfile(context, file),
         platforms=platforms(platform),
         tags=tuple(parse_reference(text) for text in tag or []),
         build_args=pairs("--build-arg", build_arg or []),
@@ -117,12 +117,15 @@ def _secret(text: str) -> str:
 
 async def _build(request: Request, layout: Layout, show: Sink) -> tuple[Outcome, Document]:
     from polyarch.build.execute import execute, prove_grafts
-    from polyarch.build.prepare import prepare, refuse, work
+    from polyarch.build.prepare import prepare, refuse, remarks, work
     from polyarch.facts.gather import gather
+    from polyarch.report import Event
 
     facts = gather()
     prepared = await prepare(request, facts, layout)
     refuse(prepared)
+    for remark in remarks(prepared):
+        show(Event("note", "Dockerfile", remark))
     todo = work(prepared)
     outcome = await execute(prepared, todo, facts, layout, show)
     if outcome.index is None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Iterable, Sequence
@@ -47,10 +49,14 @@ def print_json(value: object) -> None:
 
 
 def store() -> Layout:
-    """The layout that holds polyarch's images."""
+    """The layout that holds polyarch's images; until this process ends `prune` keeps away from it."""
     from polyarch import places
     from polyarch.oci.layout import Layout
 
+    with contextlib.suppress(OSError):  # a store that cannot be written is only read
+        places.home().mkdir(parents=True, exist_ok=True)
+        lock = os.open(places.store_lock(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_SH)
     return Layout(places.store())
 
 
@@ -84,8 +90,6 @@ def wishes(values: Sequence[str] | None) -> Wishes:
 
 def pairs(option: str, values: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """`NAME=VALUE` options; a bare NAME takes its value from the environment, as docker does."""
-    import os
-
     found = []
     for value in values:
         name, equals, rest = value.partition("=")

@@ -1,8 +1,8 @@
-"""`polyarch images`, `push` and `pull`: between the store and registries."""
+"""`polyarch images`, `push`, `pull`, `rmi` and `prune`: the store, and between it and registries."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,29 +12,67 @@ from polyarch.errors import InputError
 if TYPE_CHECKING:
     from polyarch.arch import Platform
     from polyarch.oci.layout import Layout
-    from polyarch.oci.model import Document
+    from polyarch.oci.model import Descriptor, Document
 
 
 def images(json: Json = False) -> None:
     """List the images of polyarch's store."""
-    from polyarch.oci.layout import platforms_of
     from polyarch.oci.reference import parse_reference
 
     layout = store()
-    found = [
-        (parse_reference(name), entry.digest, list(platforms_of(layout, layout.document(entry))))
-        for name, entry in sorted(layout.names().items())
-    ]
+    found = [_row(layout, name, entry) for name, entry in sorted(layout.names().items())]
     if json:
-        print_json(
-            [
-                {"name": str(name), "digest": digest, "platforms": [str(p) for p in offered]}
-                for name, digest, offered in found
-            ]
-        )
+        print_json(found)
     else:
-        rows = [(name.familiar, digest[7:19], ",".join(map(str, offered))) for name, digest, offered in found]
+        rows = [
+            (parse_reference(row["name"]).familiar, row["digest"][7:19], row["damage"] or ",".join(row["platforms"]))
+            for row in found
+        ]
         table(("NAME", "DIGEST", "PLATFORMS"), rows)
+
+
+def rmi(
+    names: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images of the store, by name.")],
+    json: Json = False,
+) -> None:
+    """Remove names from the store; `prune` then frees what no other name needs."""
+    from polyarch.oci.reference import parse_reference
+
+    layout = store()
+    known = layout.names()
+    wanted = [str(parse_reference(name)) for name in names]
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise InputError(f"no image {', '.join(missing)} in the store", hint="polyarch images lists them")
+    layout.rename(dict.fromkeys(wanted))
+    if json:
+        print_json(wanted)
+    else:
+        print("\n".join(wanted))
+
+
+def prune(
+    build_cache: Annotated[
+        bool, typer.Option("--build-cache", help="The steps that buildah keeps, too: the next build does all anew.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Free what no name of the store needs: blobs, records of builds, half-done downloads."""
+    from polyarch import places
+    from polyarch.build.storage import remove_storage, store_alone
+    from polyarch.oci.layout import Layout
+    from polyarch.oci.prune import prune as remove
+
+    with store_alone():
+        layout = Layout(places.store())
+        layout.clear_staging()
+        done = remove(layout, (places.records(), places.bases()))
+        if build_cache:
+            remove_storage()
+    if json:
+        print_json({"blobs": done.blobs, "bytes": done.size})
+    else:
+        print(f"removed {done.blobs} blobs, {done.size / 1e6:,.1f} MB")
 
 
 def push(
@@ -77,16 +115,30 @@ def pull(
 
 
 async def _pull(layout: Layout, name: str, platforms: tuple[Platform, ...], tls_verify: bool) -> Document:
+    from polyarch.oci.prune import drop_damaged
     from polyarch.oci.reference import parse_reference
     from polyarch.registry.client import Registry
     from polyarch.registry.pull import pull as fetch
 
     reference = parse_reference(name)
+    if (before := layout.names().get(str(reference))) is not None:
+        drop_damaged(layout, before)
     async with Registry(reference.registry, tls_verify=tls_verify) as client:
         image = await fetch(client, layout, reference, platforms=platforms or None)
     if not platforms or layout.whole(image.digest):
         layout.tag(image, [str(reference)])
     return image
+
+
+def _row(layout: Layout, name: str, entry: Descriptor) -> dict[str, Any]:
+    """One line of `images`; a damaged image is listed, too, or nobody could remove it."""
+    from polyarch.oci.layout import platforms_of
+
+    row = {"name": name, "digest": entry.digest, "platforms": [], "damage": ""}
+    try:
+        return row | {"platforms": [str(p) for p in platforms_of(layout, layout.document(entry))]}
+    except InputError as error:
+        return row | {"damage": f"damaged: {error.message}"}
 
 
 def _tell(name: str, image: Document, json: bool) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +50,7 @@ def plan(
 
     request = Request(
         context=context,
-        dockerfile=file or default_dockerfile(context),
+        dockerfile=chosen_dockerfile(context, file),
         platforms=platforms(platform),
         build_args=pairs("--build-arg", build_arg or []),
         target=target,
@@ -62,8 +65,19 @@ def plan(
     refuse(prepared)
 
 
-def default_dockerfile(context: Path) -> Path:
-    """CONTEXT/Dockerfile, or CONTEXT/Containerfile where only that exists, as podman does."""
+def chosen_dockerfile(context: Path, file: Path | None) -> Path:
+    """`-f`, with `-` a copy of standard input that goes when the process ends, else what podman takes.
+
+    That is CONTEXT/Dockerfile, or CONTEXT/Containerfile where only that exists.
+    """
+    if file is not None and str(file) != "-":
+        return file
+    if file is not None:
+        kept = tempfile.NamedTemporaryFile(prefix="Dockerfile.", delete=False)  # noqa: SIM115  # lives on until exit
+        atexit.register(Path(kept.name).unlink, missing_ok=True)
+        with kept:
+            kept.write(sys.stdin.buffer.read())
+        return Path(kept.name)
     names = ("Dockerfile", "Containerfile")
     return next((context / name for name in names if (context / name).is_file()), context / "Dockerfile")
 

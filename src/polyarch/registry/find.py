@@ -59,7 +59,7 @@ async def find_image(
 @contextmanager
 def open_image(layout: Layout, text: str, *, tls_verify: bool = True) -> Iterator[Source]:
     """An image to read, wherever it is: a name or digest of the store first, else what `parse_location` understands."""
-    if text.partition(":")[0] not in TRANSPORTS and not text.endswith(".json"):
+    if text.partition(":")[0] not in TRANSPORTS and not text.endswith(".json") and text[:1] not in {".", "/"}:
         found = find_local(layout, text)
         if found is not None:
             yield LayoutSource(layout, found, text)

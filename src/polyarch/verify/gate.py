@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 
-from polyarch import places
+from polyarch import __version__, places
 from polyarch.errors import ProofError
 from polyarch.oci.layout import Layout, LayoutSource
 from polyarch.oci.model import Document
 from polyarch.oci.source import Source
 from polyarch.report import Event, Sink
+from polyarch.verify.facts import FORMAT
 from polyarch.verify.prove import verify
 from polyarch.verify.report import Report, Violation
+
+RULES = f"{__version__} {FORMAT}"  # another verifier may find what this one did not
 
 
 class LayerFiles:
@@ -30,7 +34,7 @@ class LayerFiles:
         """Keep what a layer holds."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(digest)
-        beside = path.with_suffix(".new")
+        beside = path.with_suffix(f".{secrets.token_hex(8)}")
         beside.write_text(facts)
         beside.rename(path)
 
@@ -49,7 +53,7 @@ def prove_source(source: Source, show: Sink) -> None:
     Raises `ProofError` that lists every violation; warnings are shown and let it pass.
     """
     record = places.home() / "proofs" / f"{source.top().digest.replace(':', '-')}.json"
-    if record.exists():
+    if _proved(record):
         return
     show(Event("step", "proof", f"verifying {source.name}"))
     report = verify(source, known=LayerFiles(places.cache() / "layers"))
@@ -58,8 +62,16 @@ def prove_source(source: Source, show: Sink) -> None:
     for violation in report.of("warning"):
         show(Event("note", violation.platform or "proof", f"{violation.code}: {violation.message}"))
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(report.as_dict()))
+    record.write_text(json.dumps({"rules": RULES, **report.as_dict()}))
     show(Event("done", "proof", f"{len(report.entries)} images are what they say"))
+
+
+def _proved(record: Path) -> bool:
+    """Whether an image was proved by these very rules."""
+    try:
+        return bool(json.loads(record.read_text())["rules"] == RULES)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def failed(report: Report) -> ProofError:
