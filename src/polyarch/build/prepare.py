@@ -24,6 +24,7 @@ from polyarch.errors import HostError, InputError
 from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout
 from polyarch.plan.model import BuildPlan, Fault, GraftPlan, PlatformPlan, Problem
+from polyarch.plan.pin import pinnable
 from polyarch.plan.planner import plan
 from polyarch.toolchain import context as toolchain
 from polyarch.verify.promise import VERSION as PROMISE_VERSION
@@ -112,6 +113,7 @@ async def prepare(request: Request, facts: Facts, layout: Layout) -> Prepared:
         found = graphs(onbuild=on_build)
     wanted = {platform: found[platform] for platform in request.platforms}
     made = plan(str(request.dockerfile), wanted, answers, facts, request.wishes, found[native])
+    made = replace(made, pinnable=pinnable(made, dockerfile, wanted, answers))
     return Prepared(request, dockerfile, wanted, answers, made, found[native])
 
 

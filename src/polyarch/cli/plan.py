@@ -89,6 +89,10 @@ def _show(found: BuildPlan) -> None:
         for stage in entry.stages
     ]
     table(("PLATFORM", "STAGE", "BASE", "STRATEGY", "WHY"), rows)
+    for pin in found.pinnable.pins:
+        print(f"\nstage {pin.stage} in line {pin.line} need not be emulated ({pin.confidence}): {pin.reason}")
+    if found.pinnable.pins:
+        print(f"This patch pins what can run once, natively:\n\n{found.pinnable.diff}", end="")
 
 
 def _way(stage: StagePlan) -> str:

@@ -77,12 +77,42 @@ class PlatformPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """A stage that could be pinned: where its FROM stands, `certain` or `likely`, and why."""
+
+    stage: str
+    line: int
+    confidence: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PinPatch:
+    """All stages that could be pinned, and a unified diff of the Dockerfile that pins them; "" when there are none."""
+
+    pins: tuple[Pin, ...] = ()
+    diff: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        pins = [
+            {"stage": pin.stage, "line": pin.line, "confidence": pin.confidence, "reason": pin.reason}
+            for pin in self.pins
+        ]
+        return {"pins": pins, "diff": self.diff}
+
+
+@dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """The whole plan, a platform after another in the order they were asked for."""
+    """The whole plan, a platform after another in the order they were asked for.
+
+    `pinnable` are the stages that would be emulated, and need not be if the Dockerfile pinned them.
+    """
 
     dockerfile: str
     host: Platform
     platforms: tuple[PlatformPlan, ...]
+    pinnable: PinPatch = PinPatch()
 
     @property
     def ok(self) -> bool:
@@ -96,6 +126,7 @@ class BuildPlan:
             "host": str(self.host),
             "ok": self.ok,
             "platforms": [_entry(entry) for entry in self.platforms],
+            "pinnable": self.pinnable.as_dict(),
         }
 
 
