@@ -12,13 +12,14 @@ import fcntl
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from polyarch import places, run
 from polyarch.arch import Platform, by_elf
+from polyarch.build.adopt import adopt
 from polyarch.dockerfile.lower import CONTEXT, GeneratedFile
 from polyarch.emulation.dispatcher.counts import Counts
 from polyarch.emulation.namespace import Namespace, namespace
@@ -26,19 +27,7 @@ from polyarch.errors import BuildError, HostError
 from polyarch.facts.model import Facts
 from polyarch.oci import layers
 from polyarch.oci.layout import Layout
-from polyarch.oci.model import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_LAYER_GZIP,
-    OCI_MANIFEST,
-    Descriptor,
-    Manifest,
-    document,
-    parse_config,
-    parse_document,
-)
+from polyarch.oci.model import Descriptor, Manifest, parse_config, parse_document
 from polyarch.toolchain import context as toolchain
 
 BASE_NAME = "localhost/polyarch/base"
@@ -128,17 +117,11 @@ class Engine:
         """
         text = self._namespace.write(f"Dockerfile.{secrets.token_hex(4)}", wanted.dockerfile.encode())
         id_file = text.with_suffix(".id")
-        argv = ["buildah", "build", "--layers", "--network", "host", "--pull=never", "--file", str(text)]
-        argv += ["--platform", str(wanted.platform), "--iidfile", str(id_file)]
-        # in the OCI format buildah ignores SHELL; `export` writes what was asked for
-        argv += ["--format", "docker" if wanted.docker_format or wanted.has_shell else "oci"]
-        argv += _options("--build-arg", [f"{name}={value}" for name, value in wanted.build_args])
-        argv += _options("--secret", wanted.secrets)
-        argv += _options("--target", [wanted.target] if wanted.target else [])
-        argv += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
-        argv += self._generated(CONTEXT, wanted.files) + self._generated(toolchain.NAME, wanted.toolchain)
-        argv += ["--no-cache"] if wanted.no_cache else []
-        await self._run([*argv, str(wanted.context)], on_line, log)
+        contexts = self._generated(CONTEXT, wanted.files) | self._generated(toolchain.NAME, wanted.toolchain)
+        options = build_options(wanted, str(text), str(id_file), contexts)
+        options += _options("--secret", wanted.secrets)
+        options += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
+        await self._run(["buildah", "build", *options, str(wanted.context)], on_line, log)
         return (await self._run(["cat", str(id_file)])).stdout.strip().removeprefix("sha256:")
 
     async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor:
@@ -151,7 +134,7 @@ class Engine:
             source = f"containers-storage:{image}"
             options = ["--quiet", "--dest-decompress", "--format", format_]
             await self._run(["skopeo", "copy", *options, source, f"dir:{staging}"])
-            return await asyncio.to_thread(self._adopt, staging, platform, docker_format)
+            return await asyncio.to_thread(adopt, self.layout, staging, platform, docker_format=docker_format)
 
     async def run_once(self, digest: str, argv: Sequence[str], out: Path) -> None:
         """Run a command as root in a container on an imported manifest, with the folder `out` as /out.
@@ -188,39 +171,12 @@ class Engine:
         """The command that runs `argv` where the containers' roots are mounted."""
         return self._namespace.enter(argv)
 
-    def _adopt(self, staging: Path, platform: Platform, docker_format: bool) -> Descriptor:
-        """Make a manifest of an uncompressed `dir:` image; layers are compressed only when they are new."""
-        exported = parse_document((staging / "manifest.json").read_bytes(), "", str(staging)).value
-        if not isinstance(exported, Manifest):
-            raise BuildError(f"skopeo wrote an index into {staging}")
-        raw_config = (staging / layers.digest_part(exported.config.digest)).read_bytes()
-        config_type, layer_type, manifest_type = _types(docker_format)
-        found = [
-            self._layer(staging, diff_id).model_copy(update={"media_type": layer_type})
-            for diff_id in parse_config(raw_config, str(staging)).rootfs.diff_ids
-        ]
-        config = Descriptor(media_type=config_type, digest=self.layout.add(raw_config), size=len(raw_config))
-        manifest = Manifest(schema_version=2, media_type=manifest_type, config=config, layers=tuple(found))
-        field = {"os": platform.os, "architecture": platform.architecture}
-        field |= {"variant": platform.variant} if platform.variant else {}
-        described = self.layout.store(document(manifest)).wire() | {"platform": field}
-        return Descriptor.model_validate(described)
-
-    def _generated(self, name: str, files: Sequence[GeneratedFile]) -> list[str]:
-        """Write files into an additional build context of that name; the option that names it, if there are any."""
+    def _generated(self, name: str, files: Sequence[GeneratedFile]) -> dict[str, str]:
+        """Write files into an additional build context of that name; its folder, if there are any."""
         folder = f"context.{secrets.token_hex(4)}"
         for file in files:
             self._namespace.write(f"{folder}/{file.path}", file.content, file.mode)
-        return ["--build-context", f"{name}={self._namespace.scratch / folder}"] if files else []
-
-    def _layer(self, staging: Path, diff_id: str) -> Descriptor:
-        descriptor = layers.known(self.layout, diff_id)
-        if descriptor is None or not descriptor.media_type.endswith("gzip"):
-            with (staging / layers.digest_part(diff_id)).open("rb") as tar:
-                found, descriptor = layers.compress(self.layout, tar)
-            if found != diff_id:
-                raise BuildError(f"layer {diff_id} came out of the storage as {found}")
-        return descriptor
+        return {name: str(self._namespace.scratch / folder)} if files else {}
 
     async def _run(
         self, argv: Sequence[str], on_line: Callable[[str], None] = lambda _line: None, log: IO[str] | None = None
@@ -294,10 +250,19 @@ def _temporary() -> Path:
     return path.absolute()
 
 
-def _types(docker_format: bool) -> tuple[str, str, str]:
-    if docker_format:
-        return DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
-    return OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
+def build_options(wanted: BuildArgs, dockerfile: str, id_file: str, contexts: Mapping[str, str]) -> list[str]:
+    """What `buildah build` and `podman build` are told alike; all but files of this machine (secrets, ignore file).
+
+    `contexts`: name -> folder of each additional build context.
+    """
+    options = ["--layers", "--network", "host", "--pull=never", "--file", dockerfile]
+    options += ["--platform", str(wanted.platform), "--iidfile", id_file]
+    # in the OCI format buildah ignores SHELL; `export` writes what was asked for
+    options += ["--format", "docker" if wanted.docker_format or wanted.has_shell else "oci"]
+    options += _options("--build-arg", [f"{name}={value}" for name, value in wanted.build_args])
+    options += _options("--target", [wanted.target] if wanted.target else [])
+    options += _options("--build-context", [f"{name}={folder}" for name, folder in contexts.items()])
+    return [*options, *(["--no-cache"] if wanted.no_cache else [])]
 
 
 def _options(flag: str, values: Sequence[str]) -> list[str]:
