@@ -61,6 +61,31 @@ def test_exec_format_error_is_explained(polyarch: Polyarch, tmp_path: Path) -> N
     assert any("a program of another architecture was executed" in line for line in message)
     assert any("Dockerfile:3" in line for line in message)
     assert "TARGETARCH" in done.stderr
+    assert "/alien is a program for linux/s390x, and the stage runs linux/arm64 programs" in done.stderr
+
+
+def test_a_target_program_in_a_pinned_stage_is_told_before_and_after(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(
+        tmp_path / "c",
+        "FROM debian:trixie AS made",
+        "COPY text /text",
+        "FROM --platform=$BUILDPLATFORM debian:trixie AS tools",
+        "COPY --from=made /usr/bin/true /usr/local/bin/made",
+        "RUN made > /out",
+        "FROM scratch",
+        "COPY --from=tools /out /out",
+    )
+    (context / "text").touch()
+    said = "stage tools runs linux/amd64 programs, but this RUN executes made, which is linux/arm64's"
+    planned = polyarch.json("plan", context, "--platform", "linux/arm64")["platforms"][0]["warnings"]
+    assert [warning["line"] for warning in planned] == [5]
+    assert said in planned[0]["message"]
+    done = polyarch.run("build", context, "--platform", "linux/arm64", code=1)
+    before, _, after = done.stderr.partition("error:")
+    assert said in before
+    assert said in after
+    assert "Dockerfile:5" in after
+    assert "pin stage made to $BUILDPLATFORM" in after
 
 
 def test_the_gate_stops_an_image_that_holds_foreign_programs(polyarch: Polyarch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from polyarch.oci.layout import Layout
 from polyarch.oci.model import Descriptor, Manifest, parse_config, parse_document
 from polyarch.toolchain import context as toolchain
 
+_IMAGE_ID = re.compile(r"^[0-9a-f]{64}$", re.MULTILINE)
 BASE_NAME = "localhost/polyarch/base"
 _DIR_VERSION = "Directory Transport Version: 1.1\n"
 
@@ -116,13 +118,13 @@ class Engine:
         Raises `BuildError` with the last lines that the build printed.
         """
         text = self._namespace.write(f"Dockerfile.{secrets.token_hex(4)}", wanted.dockerfile.encode())
-        id_file = text.with_suffix(".id")
         contexts = self._generated(CONTEXT, wanted.files) | self._generated(toolchain.NAME, wanted.toolchain)
-        options = build_options(wanted, str(text), str(id_file), contexts)
+        # without --iidfile it prints the id of each step's image, which is where a failure is looked into
+        options = build_options(wanted, str(text), "", contexts)
         options += _options("--secret", wanted.secrets)
         options += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
-        await self._run(["buildah", "build", *options, str(wanted.context)], on_line, log)
-        return (await self._run(["cat", str(id_file)])).stdout.strip().removeprefix("sha256:")
+        done = await self._run(["buildah", "build", *options, str(wanted.context)], on_line, log)
+        return str(_IMAGE_ID.findall(done.stdout)[-1])
 
     async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor:
         """Copy an image from the storage into the layout; layers that the layout knows keep their blobs.
@@ -162,6 +164,26 @@ class Engine:
         container = run.capture(self._namespace.enter(argv), env=self._env).stdout.strip()
         mounted = run.capture(self._namespace.enter(["buildah", "mount", container]), env=self._env)
         return container, Path(mounted.stdout.strip())
+
+    def head(self, image: str, paths: Sequence[str], size: int) -> bytes:
+        """The first bytes of the first of these files that an image of the storage has; empty if it has none.
+
+        Paths are relative to the image's working directory.
+        """
+        start = ["buildah", "from", "--pull=never", image]
+        container = run.capture(self._namespace.enter(start), env=self._env).stdout.strip()
+        # A runtime's own processes would need the image's programs; od(1) of this machine needs its files only.
+        script = (
+            'root=$(buildah mount "$1"); work=$(buildah inspect -f "{{.OCIv1.Config.WorkingDir}}" "$1");'
+            " size=$2; shift 2;"
+            " for path; do case $path in /*) ;; *) path=$work/$path ;; esac;"
+            ' [ ! -f "$root/$path" ] || { od -An -v -tx1 -N"$size" "$root/$path"; exit; }; done'
+        )
+        try:
+            argv = ["sh", "-c", script, "sh", container, str(size), *paths]
+            return bytes.fromhex(run.capture(self._namespace.enter(argv), env=self._env).stdout)
+        finally:
+            self.remove_container(container)
 
     def remove_container(self, container: str) -> None:
         """Remove a working container; one that is gone is no error."""
@@ -253,10 +275,11 @@ def _temporary() -> Path:
 def build_options(wanted: BuildArgs, dockerfile: str, id_file: str, contexts: Mapping[str, str]) -> list[str]:
     """What `buildah build` and `podman build` are told alike; all but files of this machine (secrets, ignore file).
 
-    `contexts`: name -> folder of each additional build context.
+    `contexts`: name -> folder of each additional build context. `id_file` gets the image's id; "" for none.
     """
     options = ["--layers", "--network", "host", "--pull=never", "--file", dockerfile]
-    options += ["--platform", str(wanted.platform), "--iidfile", id_file]
+    options += ["--platform", str(wanted.platform)]
+    options += ["--iidfile", id_file] if id_file else []
     # in the OCI format buildah ignores SHELL; `export` writes what was asked for
     options += ["--format", "docker" if wanted.docker_format or wanted.has_shell else "oci"]
     options += _options("--build-arg", [f"{name}={value}" for name, value in wanted.build_args])

@@ -14,13 +14,14 @@ from polyarch.arch import Platform
 from polyarch.base import resolve as bases
 from polyarch.build.accelerate import accelerate
 from polyarch.build.compare import demand_same
+from polyarch.build.culprit import find
 from polyarch.build.engine import BuildArgs, Engine, open_engine
-from polyarch.build.failure import explain
+from polyarch.build.failure import explain, stage_platform
 from polyarch.build.graft import hand_on, load
 from polyarch.build.model import BuiltImage
 from polyarch.build.prepare import Prepared, Work, toolchain_files
 from polyarch.build.records import keep, kept
-from polyarch.build.steps import Step, is_cached, read_step
+from polyarch.build.steps import Step, is_cached, read_image, read_step
 from polyarch.build.transplant import Failures, Images, transplant
 from polyarch.dockerfile.context import ignore_file
 from polyarch.errors import BuildError, PolyarchError
@@ -166,7 +167,9 @@ class _Builder:
             try:
                 image = await self._engine.build(self._arguments(item), watcher, file)
             except BuildError as error:
-                raise explain(error, self._prepared, item.platform, watcher.step, log) from error
+                runs = stage_platform(self._prepared, item.platform, watcher.step)
+                culprit = await asyncio.to_thread(find, self._engine, error.detail, runs, watcher.image)
+                raise explain(error, self._prepared, item.platform, watcher.step, log, culprit) from error
         self._show(Event("step", str(item.platform), "writing layers"))
         descriptor = await self._engine.export(image, item.platform, docker_format=self._prepared.request.docker_format)
         if item.promise_of:
@@ -208,10 +211,12 @@ class _Watcher:
         self._subject = str(platform)
         self._show = show
         self.step: Step | None = None
+        self.image = ""
 
     def __call__(self, line: str) -> None:
         """Take one line of output."""
         step = read_step(self._dockerfile, line)
+        self.image = read_image(line) or ("" if step and step.step == 1 else self.image)
         if step is not None:
             self.step = step
             label = f"{self._labels[step.stage]}: " if len(self._labels) > 1 else ""

@@ -23,8 +23,8 @@ from polyarch.dockerfile.rewrite import Pinned, pin
 from polyarch.errors import HostError, InputError
 from polyarch.facts.model import Facts
 from polyarch.oci.layout import Layout
+from polyarch.plan.advice import advised
 from polyarch.plan.model import BuildPlan, Fault, GraftPlan, PlatformPlan, Problem
-from polyarch.plan.pin import pinnable
 from polyarch.plan.planner import plan
 from polyarch.toolchain import context as toolchain
 from polyarch.verify.promise import VERSION as PROMISE_VERSION
@@ -113,7 +113,7 @@ async def prepare(request: Request, facts: Facts, layout: Layout) -> Prepared:
         found = graphs(onbuild=on_build)
     wanted = {platform: found[platform] for platform in request.platforms}
     made = plan(str(request.dockerfile), wanted, answers, facts, request.wishes, found[native])
-    made = replace(made, pinnable=pinnable(made, dockerfile, wanted, answers))
+    made = advised(made, dockerfile, wanted, answers)
     return Prepared(request, dockerfile, wanted, answers, made, found[native])
 
 
@@ -131,11 +131,14 @@ def read_dockerfile(request: Request) -> Dockerfile:
 
 
 def remarks(prepared: Prepared) -> tuple[str, ...]:
-    """What the build will leave out without failing."""
+    """What the build will leave out without failing, and what its plan warns of, told once for all platforms."""
+    entries = reversed(prepared.plan.platforms)
+    warned = {w.line: f"line {w.line}: {w.message} ({w.hint})" for entry in entries for w in entry.warnings}
     checks = [i for s in prepared.source.stages for i in s.instructions if i.keyword == "HEALTHCHECK"]
     if not checks or prepared.request.docker_format:
-        return ()
-    return (f"line {checks[0].line}: the OCI format has no HEALTHCHECK, it is left out; --format docker keeps it",)
+        return tuple(warned.values())
+    check = f"line {checks[0].line}: the OCI format has no HEALTHCHECK, it is left out; --format docker keeps it"
+    return (check, *warned.values())
 
 
 def _no_folder(context: Path) -> InputError:

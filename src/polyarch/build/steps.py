@@ -10,7 +10,7 @@ from polyarch.dockerfile.model import Dockerfile, Instruction
 
 _STEP = re.compile(r"(?:\[(?P<stage>\d+)/\d+\] )?STEP (?P<step>\d+)/(?P<steps>\d+): (?P<text>.*)")
 _CACHED = re.compile(r"--> Using cache [0-9a-f]+")
-_FORMAT_ERROR = re.compile(r"exec format error", re.IGNORECASE)
+_IMAGE = re.compile(r"(?:\[\d+/\d+\] )?--> (?:Using cache )?(?P<id>[0-9a-f]{11,64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,10 @@ def is_cached(line: str) -> bool:
     return _CACHED.match(line.strip()) is not None
 
 
-def tells_format_error(lines: str) -> bool:
-    """Whether a program of a foreign architecture was executed (ENOEXEC of execve(2))."""
-    return _FORMAT_ERROR.search(lines) is not None
+def read_image(line: str) -> str:
+    """The id of the image that a finished step became, perhaps cut short; "" for other lines."""
+    found = _IMAGE.fullmatch(line.strip())
+    return found["id"] if found else ""
 
 
 def _instruction(dockerfile: Dockerfile, stage: int, step: int, text: str) -> Instruction | None:

@@ -89,6 +89,8 @@ def _show(found: BuildPlan) -> None:
         for stage in entry.stages
     ]
     table(("PLATFORM", "STAGE", "BASE", "STRATEGY", "WHY"), rows)
+    for warning in dict.fromkeys(warning for entry in found.platforms for warning in entry.warnings):
+        print(f"\nwarning: {found.dockerfile}:{warning.line}: {warning.message}\nhint: {warning.hint}")
     for pin in found.pinnable.pins:
         print(f"\nstage {pin.stage} in line {pin.line} need not be emulated ({pin.confidence}): {pin.reason}")
     if found.pinnable.pins:

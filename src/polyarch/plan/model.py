@@ -67,13 +67,15 @@ class GraftPlan:
 class PlatformPlan:
     """One target platform: its stages in order, and what stands in the way.
 
-    `graft` is set when layers are to be taken over from an image for another platform.
+    `graft` is set when layers are to be taken over from an image for another platform. `warnings` are of what is built
+    all the same.
     """
 
     platform: Platform
     stages: tuple[StagePlan, ...]
     problems: tuple[Problem, ...]
     graft: GraftPlan | None = None
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +149,5 @@ def _entry(entry: PlatformPlan) -> dict[str, Any]:
         "problems": [
             {"kind": str(p.fault), "line": p.line, "message": p.message, "hint": p.hint} for p in entry.problems
         ],
+        "warnings": [{"line": p.line, "message": p.message, "hint": p.hint} for p in entry.warnings],
     }

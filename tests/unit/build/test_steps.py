@@ -1,6 +1,6 @@
 """buildah's output, told as steps of the user's Dockerfile."""
 
-from polyarch.build.steps import is_cached, read_step, tells_format_error
+from polyarch.build.steps import is_cached, read_image, read_step
 from polyarch.dockerfile.parse import parse_dockerfile
 
 FILE = parse_dockerfile(
@@ -38,7 +38,8 @@ def test_a_stage_that_is_not_in_the_file_is_still_told() -> None:
     assert step.line == 0
 
 
-def test_cache_hits_and_format_errors_are_recognised() -> None:
+def test_cache_hits_and_finished_steps_are_recognised() -> None:
     assert is_cached("--> Using cache 28436e3076fdf66154f")
-    assert tells_format_error("/bin/sh: 1: ./x: Exec format error")
-    assert not tells_format_error("format")
+    assert read_image("--> Using cache 28436e3076fdf66154f") == "28436e3076fdf66154f"
+    assert read_image("[1/2] --> 28436e3076f") == "28436e3076f"
+    assert read_image("--> elsewhere") == ""
