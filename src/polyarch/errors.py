@@ -60,6 +60,10 @@ class HostError(PolyarchError):
     exit_code = 4
 
 
+class NodeError(HostError):
+    """A node cannot be reached, is lost, or lacks what the work needs; another one may do it."""
+
+
 class RegistryError(PolyarchError):
     """A registry answered and then refused or failed."""
 

@@ -26,6 +26,7 @@ from polyarch.cli import (
     images,
     index,
     inspect,
+    node,
     plan,
     run,
     toolchain,
@@ -61,6 +62,7 @@ app.command()(images.prune)
 app.command()(verify.verify)
 app.command()(inspect.inspect)
 app.add_typer(index.app)
+app.add_typer(node.app)
 
 
 def _version(wanted: bool) -> None:

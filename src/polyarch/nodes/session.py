@@ -1,0 +1,173 @@
+"""One build's session with a node: a folder there that lives as long as the connection, trees sent into it, commands.
+
+Everything lies below one folder of the node: `files` (contents, kept for the next session), `storage` (the engine's
+images and steps), `work/ID` (this session's, removed at its end; `scripts/hold.sh` sees to it even when polyarch dies).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from polyarch.errors import NodeError
+from polyarch.nodes.model import Abilities, Node
+from polyarch.nodes.ssh import Connection, Ended, connect
+from polyarch.nodes.tree import Entry, contents, stream
+
+_SCRIPTS = Path(__file__).with_name("scripts")
+_BEAT = 5.0  # seconds between two signs of life; the node gives up after 30
+
+
+@cache
+def script(name: str) -> str:
+    """The text of one of our shell scripts: POSIX sh, and the usual tools."""
+    return (_SCRIPTS / f"{name}.sh").read_text(encoding="utf-8")
+
+
+def shell(name: str, *args: str) -> list[str]:
+    """The command that runs a script there."""
+    return ["sh", "-c", script(name), name, *args]
+
+
+@dataclass
+class Session:
+    """A live session; paths are absolute and the node's. Every method raises `NodeError` when the node fails it."""
+
+    node: Node
+    abilities: Abilities
+    connection: Connection
+    id: str
+    root: str
+    memory: str
+    _sent: set[str] = field(default_factory=set)
+
+    @property
+    def work(self) -> str:
+        """The folder that is only this session's."""
+        return f"{self.root}/work/{self.id}"
+
+    def engine(self, *args: str) -> list[str]:
+        """A command of the node's engine, with the storage that is ours there."""
+        where = ["--root", f"{self.root}/storage", "--runroot", f"{self.root}/run"]
+        return ["env", f"TMPDIR={self.root}/tmp", self.abilities.engine, *where, *args]  # noqa: S108 - there
+
+    async def send(self, trees: Mapping[str, Sequence[Entry]]) -> int:
+        """Put each tree into a folder of that name in `work`; returns how many bytes of files had to be sent."""
+        wanted = contents(entry for entries in trees.values() for entry in entries)
+        asked = "".join(f"{digest} {key}\n" for digest, key in wanted).encode()
+        told = await self.check(shell("missing", self.root, self.id), stdin=asked)
+        pairs = (line.split(" ") for line in told.decode().splitlines())
+        missing = {(pair[0], pair[1]): None for pair in pairs if len(pair) == 2}
+        work = f"work/{self.id}"
+        tar = stream([(f"{work}/{name}", entries) for name, entries in trees.items()], missing, f"{work}/new")
+        ended = await self.connection.execute(shell("unpack", self.root, self.id), stdin=tar)
+        if ended.code:
+            raise NodeError(f"node {self.node.name} could not take files in", detail=ended.stderr, hint=self._look)
+        return sum(wanted[key].size for key in missing if key in wanted)
+
+    async def put_secret(self, name: str, data: bytes) -> str:
+        """Put a secret where only memory holds it; returns its path. It goes with the build, or with the session."""
+        if not self.memory:
+            hint = "secrets are only ever put into memory there: mount a tmpfs at /dev/shm, or leave the node out"
+            raise NodeError(f"node {self.node.name} has no tmpfs that may be written", hint=hint)
+        await self.check(shell("secret", self.memory, name), stdin=data)
+        return f"{self.memory}/{name}"
+
+    async def holds(self, image: str) -> bool:
+        """Whether the node's storage has an image of that name."""
+        return (await self.connection.execute(self.engine("inspect", "--type", "image", image))).code == 0
+
+    async def load(self, folder: str, image: str) -> None:
+        """Bring the image layout `folder` of `work` into the storage under a name."""
+        pull = self.engine("pull", "--quiet", f"oci:{self.work}/{folder}")
+        found = (await self.check(pull)).decode().split()
+        await self.check(self.engine("tag", found[-1] if found else "", image))
+
+    async def build(self, argv: Sequence[str], on_line: Callable[[str], None]) -> Ended:
+        """Run a build command and hand on each line of what it prints; ends when it ends, however it does."""
+        lines = Lines(on_line)
+        ended = await self.connection.execute(shell("build", self.work, *argv), out=lines.take)
+        lines.close()
+        return ended
+
+    async def check(self, argv: Sequence[str], *, stdin: bytes = b"") -> bytes:
+        """Run a command that must succeed; returns what it printed."""
+        out = io.BytesIO()
+        ended = await self.connection.execute(argv, stdin=[stdin], out=_write(out))
+        if ended.code:
+            what = argv[3] if argv[:2] == ["sh", "-c"] else self.abilities.engine
+            message = f"node {self.node.name}: {what} exited with {ended.code}"
+            raise NodeError(message, detail=ended.stderr or out.getvalue().decode("utf-8", "replace"), hint=self._look)
+        return out.getvalue()
+
+    async def fetch(self, path: str, target: Path) -> None:
+        """Copy a file of the node to here."""
+        with target.open("wb") as file:
+            ended = await self.connection.execute(["cat", path], out=_write(file))
+        if ended.code:
+            raise NodeError(f"node {self.node.name}: {path} cannot be read", detail=ended.stderr, hint=self._look)
+
+    @property
+    def _look(self) -> str:
+        return f"polyarch node check {self.node.name}"
+
+
+class Lines:
+    """Bytes as they come, turned into lines of text."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._rest = b""
+
+    def take(self, data: bytes) -> None:
+        """Take some bytes in; a carriage return ends a line, too."""
+        *whole, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        for line in whole:
+            if line:
+                self._on_line(line.decode("utf-8", "replace"))
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        if self._rest:
+            self._on_line(self._rest.decode("utf-8", "replace"))
+            self._rest = b""
+
+
+@contextlib.asynccontextmanager
+async def open_session(node: Node, abilities: Abilities) -> AsyncIterator[Session]:
+    """A session; on the way out, and when this process dies, what is only this session's is removed there."""
+    name = secrets.token_hex(8)
+    async with connect(node) as connection, connection.start(shell("hold", node.address.folder, name)) as holder:
+        root, memory = await holder.stdout.readline(), await holder.stdout.readline()
+        if not root.strip():
+            detail = (await holder.stderr.read()).decode("utf-8", "replace")
+            raise NodeError(f"node {node.name} gives polyarch no folder", detail=detail, hint="polyarch node check")
+        beating = asyncio.create_task(_beat(holder))
+        try:
+            yield Session(node, abilities, connection, name, root.decode().strip(), memory.decode().strip())
+        finally:
+            beating.cancel()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError, OSError):
+                holder.stdin.write_eof()
+                await asyncio.wait_for(holder.wait_closed(), _BEAT)
+
+
+async def _beat(holder: Any) -> None:  # noqa: ANN401 - asyncssh is only spoken in `ssh`
+    """Say that we are here, until we are not."""
+    while True:
+        holder.stdin.write(b".")
+        await asyncio.sleep(_BEAT)
+
+
+def _write(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401
+    def write(data: bytes) -> None:
+        file.write(data)
+
+    return write

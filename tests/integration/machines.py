@@ -1,0 +1,144 @@
+"""Machines of the tests: network namespaces, each with an sshd, a home and a container storage of its own.
+
+An "arm64 machine" is an sshd inside a namespace of polyarch's with a handler for arm64 programs, so that whatever is
+started over SSH can execute them as a real one would; only uname(2) gives it away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PORT = 2222
+_SSHD = "/usr/sbin/sshd"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A running machine: its namespace, address and folder; `process` is its sshd."""
+
+    name: str
+    host: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def address(self) -> str:
+        return f"ssh://root@{self.host}:{PORT}"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def die(self) -> None:
+        """Everything of the machine is killed at once, as when its plug is pulled."""
+        for pid in _pids(self.name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def processes(self) -> list[str]:
+        """The command lines of what runs there."""
+        found = []
+        for pid in _pids(self.name):
+            with contextlib.suppress(OSError):
+                found.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        return found
+
+
+@dataclass(frozen=True)
+class Client:
+    """The user's side: a home with keys and known_hosts."""
+
+    home: Path
+
+    def know(self, machine: Machine) -> None:
+        """Put the machine's host key where OpenSSH would."""
+        with (self.home / ".ssh" / "known_hosts").open("a") as file:
+            file.write(f"[{machine.host}]:{PORT} {(machine.folder / 'host_key.pub').read_text()}")
+
+
+def make_client(folder: Path) -> Client:
+    ssh = folder / ".ssh"
+    ssh.mkdir(parents=True, mode=0o700)
+    _keygen(ssh / "id_ed25519")
+    return Client(folder)
+
+
+@contextlib.contextmanager
+def machine(number: int, folder: Path, client: Client, inside: Sequence[str] = ()) -> Iterator[Machine]:
+    """Start a machine; `inside` is the command prefix that enters what it shall live in."""
+    name, host = f"polynode{number}", f"10.213.{number}.2"
+    (folder / "home").mkdir(parents=True)
+    _keygen(folder / "host_key")
+    shutil.copy(client.home / ".ssh" / "id_ed25519.pub", folder / "authorized_keys")
+    (folder / "sshd_config").write_text(
+        f"Port {PORT}\nListenAddress {host}\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\nStrictModes no\n"
+        f"AuthorizedKeysFile {folder}/authorized_keys\nPasswordAuthentication no\nPermitRootLogin yes\n"
+        f"SetEnv HOME={folder}/home\n"
+    )
+    Path("/run/sshd").mkdir(exist_ok=True)
+    _network(name, number)
+    log = (folder / "sshd.log").open("wb")
+    argv = ["ip", "netns", "exec", name, *inside, _SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    found = Machine(name, host, folder, process)
+    try:
+        _wait(found)
+        yield found
+    finally:
+        found.die()
+        process.wait()
+        _ip("netns", "del", name, check=False)
+        log.close()
+        _unmount(folder)
+
+
+def _network(name: str, number: int) -> None:
+    _ip("netns", "del", name, check=False)
+    _ip("link", "del", f"pn{number}", check=False)
+    _ip("netns", "add", name)
+    _ip("link", "add", f"pn{number}", "type", "veth", "peer", "name", "eth0", "netns", name)
+    _ip("addr", "add", f"10.213.{number}.1/24", "dev", f"pn{number}")
+    _ip("link", "set", f"pn{number}", "up")
+    _ip("-n", name, "addr", "add", f"10.213.{number}.2/24", "dev", "eth0")
+    _ip("-n", name, "link", "set", "eth0", "up")
+    _ip("-n", name, "link", "set", "lo", "up")
+
+
+def _wait(found: Machine) -> None:
+    import socket
+
+    for _ in range(100):
+        with contextlib.suppress(OSError), socket.create_connection((found.host, PORT), timeout=1):
+            return
+        if found.process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise AssertionError((found.folder / "sshd.log").read_text())
+
+
+def _unmount(folder: Path) -> None:
+    """What the machine's engine left mounted in our mount namespace."""
+    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+        if line.split()[1].startswith(f"{folder}/"):
+            subprocess.run(["umount", "-l", line.split()[1]], check=False)
+
+
+def _pids(name: str) -> list[int]:
+    done = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
+    return [int(pid) for pid in done.stdout.split()]
+
+
+def _keygen(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)], check=True)
+
+
+def _ip(*args: str, check: bool = True) -> None:
+    subprocess.run(["ip", *args], check=check, capture_output=True)
