@@ -11,14 +11,15 @@ from harness import Polyarch
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "offering"
 PLATFORMS = ("linux/amd64", "linux/arm64", "linux/s390x")
+FIVE = (*PLATFORMS, "linux/ppc64le", "linux/riscv64")
 
 
 @pytest.fixture(scope="session")
 def kept() -> Polyarch:
-    """The store that holds the bases; tests copy it."""
+    """The store that holds the bases for five platforms; tests copy it."""
     kept = Polyarch(cache() / "home", cache() / "cache")
     kept.home.mkdir(parents=True, exist_ok=True)
-    make_bases(PLATFORMS, kept.env)
+    make_bases(FIVE, kept.env)
     return kept
 
 

@@ -58,8 +58,8 @@ def test_no_colour_and_no_cursor_movement_where_output_is_no_terminal(empty: Pol
 @pytest.mark.slow
 def test_a_base_that_lacks_the_platform_is_refused_before_anything_runs(polyarch: Polyarch, tmp_path: Path) -> None:
     context = dockerfile(tmp_path / "c", "FROM debian:trixie", "RUN true")
-    done = polyarch.run("build", context, "--platform", "linux/amd64,linux/riscv64", code=2)
-    assert "base debian:trixie lacks linux/riscv64: it has linux/amd64, linux/arm64, linux/s390x" in done.stderr
+    done = polyarch.run("build", context, "--platform", "linux/amd64,linux/arm/v7", code=2)
+    assert "base debian:trixie lacks linux/arm/v7: it has linux/amd64, linux/arm64, linux/s390x" in done.stderr
     assert not (polyarch.home / "logs").exists()
 
 

@@ -23,6 +23,7 @@ from polyarch.plan.products import Product, product
 
 _FROM = re.compile(r"^(\s*FROM\s+)", re.IGNORECASE)
 _GO_BUILD = re.compile(r"(?<![\w./-])go(?=\s+build\b)")
+_NO_NEWLINE = "\n\\ No newline at end of file\n"  # as diff(1) says it
 _GOARCH = re.compile(r"\bGOARCH\b")
 
 
@@ -114,4 +115,5 @@ def _go_builds(stage: ResolvedStage) -> Iterator[Instruction]:
 
 def _diff(dockerfile: Dockerfile, new: str) -> str:
     old, changed = dockerfile.text.splitlines(keepends=True), new.splitlines(keepends=True)
-    return "".join(difflib.unified_diff(old, changed, dockerfile.name, dockerfile.name))
+    lines = difflib.unified_diff(old, changed, dockerfile.name, dockerfile.name)
+    return "".join(line if line.endswith("\n") else f"{line}{_NO_NEWLINE}" for line in lines)

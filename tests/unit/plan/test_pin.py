@@ -103,6 +103,13 @@ def test_the_patch_tells_go_its_target_and_keeps_the_rest(tmp_path: Path) -> Non
     assert not found((tmp_path / "Dockerfile").read_text()).pins
 
 
+def test_a_file_without_a_last_newline_is_patched(tmp_path: Path) -> None:
+    text = "FROM base AS a\nRUN go build -o /x\nFROM base\nRUN x\nCOPY --from=a /x /x"
+    (tmp_path / "Dockerfile").write_text(text)
+    subprocess.run(["patch", "-p0"], input=found(text).diff, text=True, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "Dockerfile").read_text().endswith("COPY --from=a /x /x")
+
+
 def test_a_build_that_knows_its_target_is_only_pinned() -> None:
     lines = ("ARG TARGETARCH", "ENV CGO_ENABLED=0", "RUN GOARCH=$TARGETARCH go build -o /app .")
     diff = found(two("/app", *lines)).diff
@@ -150,3 +157,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 )
 def test_commands_of_a_script(text: str, told: tuple[tuple[str, ...], ...] | None) -> None:
     assert script(text) == told
+
+
+def test_the_example_becomes_what_it_is(tmp_path: Path) -> None:
+    example = Path(__file__).parents[3] / "examples" / "go-hello"
+    text = (example / "Dockerfile.before").read_text().replace("debian:trixie", "base")
+    (tmp_path / "Dockerfile").write_text(text)
+    subprocess.run(["patch", "-p0"], input=found(text).diff, text=True, cwd=tmp_path, check=True, capture_output=True)
+    patched, wanted = (tmp_path / "Dockerfile").read_text(), (example / "Dockerfile").read_text()
+    after = "FROM --platform"
+    assert patched.partition(after)[2].replace("base", "debian:trixie") == wanted.partition(after)[2]

@@ -1,0 +1,3 @@
+export function greeting(whom: string): string {
+  return `hello from ${whom}`;
+}
