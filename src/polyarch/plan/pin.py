@@ -8,23 +8,19 @@ Dockerfile reference, "Automatic platform ARGs in the global scope".
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 from polyarch.arch import Platform
 from polyarch.base.model import BaseAnswer
-from polyarch.dockerfile.grammar import arguments
 from polyarch.dockerfile.graph import Graph, ImageRef, ResolvedStage, StageRef
-from polyarch.dockerfile.model import Dockerfile, Instruction
+from polyarch.dockerfile.model import Dockerfile
 from polyarch.dockerfile.parse import sources
-from polyarch.plan.commands import commands
 from polyarch.plan.model import BuildPlan, Pin, PinPatch, Strategy
+from polyarch.plan.patch import pin, pin_c, pin_go
 from polyarch.plan.products import Product, product
 
-_FROM = re.compile(r"^(\s*FROM\s+)", re.IGNORECASE)
-_GO_BUILD = re.compile(r"(?<![\w./-])go(?=\s+build\b)")
 _NO_NEWLINE = "\n\\ No newline at end of file\n"  # as diff(1) says it
-_GOARCH = re.compile(r"\bGOARCH\b")
+_EDITS = {"": pin, "go": pin_go, "c": pin_c}
 
 
 def pinnable(
@@ -49,7 +45,7 @@ def _pin_patch(
 ) -> PinPatch:
     """`perhaps` are emulated only if a graft fails, as it does where a compiler's output is in the image."""
     made = {stage.index: item for stage in graph.stages if (item := _candidate(dockerfile, graph, stage, bases))}
-    found = {index: item for index, item in made.items() if index in sure or (item.go and index in perhaps)}
+    found = {index: item for index, item in made.items() if index in sure or (item.compiler and index in perhaps)}
     while wrong := {index for index in found if not _fed_natively(graph, graph.stage(index), found)}:
         found = {index: made for index, made in found.items() if index not in wrong}
     pins = tuple(
@@ -58,7 +54,7 @@ def _pin_patch(
     )
     lines = dockerfile.text.split("\n")
     for index in sorted(found, reverse=True):  # from below: a line that comes in moves those after it
-        _pin(lines, graph.stage(index), go=found[index].go)
+        _EDITS[found[index].compiler](lines, graph.stage(index))
     return PinPatch(pins, _diff(dockerfile, "\n".join(lines)))
 
 
@@ -91,26 +87,6 @@ def _taken(dockerfile: Dockerfile, graph: Graph, stage: ResolvedStage) -> tuple[
 def _fed_natively(graph: Graph, stage: ResolvedStage, pinned: Mapping[int, Product]) -> bool:
     """Whether all that the stage reads from other stages is made on the build platform, too."""
     return all(index in pinned or graph.stage(index).platform == graph.build_platform for index in stage.reads)
-
-
-def _pin(lines: list[str], stage: ResolvedStage, *, go: bool) -> None:
-    """Edit a stage's lines in place: its FROM, and where a Go compiler must be told the target, its builds."""
-    if go and not any(_GOARCH.search(instruction.original) for instruction in stage.instructions):
-        builds = list(_go_builds(stage))
-        for build in builds:
-            for number in range(build.line - 1, build.end_line):
-                lines[number] = _GO_BUILD.sub("GOOS=$TARGETOS GOARCH=$TARGETARCH go", lines[number])
-        declared = {a.name for i in stage.instructions if i.keyword == "ARG" for a in arguments(i)}
-        missing = [name for name in ("TARGETOS", "TARGETARCH") if name not in declared]
-        if missing:
-            lines.insert(builds[0].line - 1, f"ARG {' '.join(missing)}")
-    lines[stage.line - 1] = _FROM.sub(lambda found: f"{found[1]}--platform=$BUILDPLATFORM ", lines[stage.line - 1])
-
-
-def _go_builds(stage: ResolvedStage) -> Iterator[Instruction]:
-    for instruction in stage.instructions:
-        if instruction.keyword == "RUN" and any(c[:2] == ("go", "build") for c in commands(instruction) or ()):
-            yield instruction
 
 
 def _diff(dockerfile: Dockerfile, new: str) -> str:

@@ -9,9 +9,11 @@ import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from polyarch.dockerfile.graph import ResolvedStage
+from polyarch.dockerfile.graph import ImageRef, ResolvedStage
 from polyarch.plan.commands import commands
+from polyarch.plan.patch import reaches_c
 
 CERTAIN, LIKELY = "certain", "likely"
 
@@ -33,6 +35,7 @@ _JAVA = _words("ant gradle gradlew jar javac mvn mvnw")
 _SITES = _words("asciidoctor doxygen hugo jekyll mdbook mkdocs pandoc sphinx-build zola")
 _TOOLING = _words("bundle gem pip pip3")  # what site generators are installed with
 _GO = _words("build clean env fmt generate get install list mod test version vet")
+_C = _words("make cmake")
 _BUNDLES = _words("_site assets build bundle dist html out public site static www wwwroot")
 _BUNDLED = re.compile(r"\.(css|html|js|json|map|mjs|txt)$")
 _JARS = re.compile(r"\.(jar|war|ear)$")
@@ -41,16 +44,19 @@ _OTHER_GOARCH = re.compile(r"\bGOARCH[= ](?![\"']?\$\{?TARGETARCH\b)")
 _NO_CGO = re.compile(r"\bCGO_ENABLED[= ][\"']?0")
 # Programs of the stage's own platform lie here.
 _SYSTEM = re.compile(r"^/$|^/(usr/)?(s?bin|lib\w*)(/|$)|^/(usr|usr/local)/?$|^/usr/local/(lib|include)")
+_DEBIAN = re.compile(r"^(docker\.io/)?(library/)?debian(:|$)")  # whose packages the toolchain is made of
+_OWN_COMPILER = re.compile(r"\b(CC|CXX)=")
+_TESTS = frozenset({"check", "test", "tests"})
 _COPIES = frozenset({"cp", "install", "ln", "mv", "tar", "cat"})
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What is made; `go` says that a Go compiler must be told the target platform."""
+    """What is made; `compiler` says which one must be told the target platform: `go`, `c`, or "" for none."""
 
     confidence: str
     reason: str
-    go: bool = False
+    compiler: Literal["", "go", "c"] = ""
 
 
 def product(stage: ResolvedStage, taken: Sequence[str]) -> Product | None:
@@ -72,6 +78,8 @@ def product(stage: ResolvedStage, taken: Sequence[str]) -> Product | None:
     rest = names - _TEXT - _STAGE_ONLY - _DOWNLOADS
     if rest == {"go"}:
         return _go([word for word in words if word[0] == "go"], text)
+    if rest and rest <= _C:
+        return _c(stage, words, text)
     if any(_SYSTEM.search(path) or "$" in path for path in taken):
         return None
     if rest & _SITES and rest <= _SITES | _TOOLING:
@@ -91,8 +99,16 @@ def _go(words: Sequence[tuple[str, ...]], text: str) -> Product | None:
     if not known or installs or not builds or _CC.search(text) or _OTHER_GOARCH.search(text):
         return None
     if _NO_CGO.search(text):
-        return Product(CERTAIN, "Go without cgo compiles for every platform on any", go=True)
-    return Product(LIKELY, "Go compiles for every platform on any, unless a package needs cgo", go=True)
+        return Product(CERTAIN, "Go without cgo compiles for every platform on any", compiler="go")
+    return Product(LIKELY, "Go compiles for every platform on any, unless a package needs cgo", compiler="go")
+
+
+def _c(stage: ResolvedStage, words: Sequence[tuple[str, ...]], text: str) -> Product | None:
+    tests = any(_TESTS & set(word) for word in words if word[0] in _C)
+    debian = isinstance(stage.base, ImageRef) and _DEBIAN.match(stage.base.name)
+    if not debian or tests or _OWN_COMPILER.search(text) or not reaches_c(stage):
+        return None
+    return Product(LIKELY, "the cross toolchain compiles it, if its Makefile leaves CC to the caller", compiler="c")
 
 
 def _node(names: set[str], taken: Sequence[str]) -> Product | None:

@@ -103,6 +103,37 @@ def test_the_patch_tells_go_its_target_and_keeps_the_rest(tmp_path: Path) -> Non
     assert not found((tmp_path / "Dockerfile").read_text()).pins
 
 
+def test_c_goes_through_the_toolchain(tmp_path: Path) -> None:
+    example = Path(__file__).parents[3] / "examples" / "offering" / "Dockerfile"
+    patch = found(example.read_text())
+    assert [(pin.stage, pin.confidence) for pin in patch.pins] == [("build", "likely")]
+    added = [line[1:] for line in patch.diff.splitlines() if line[:1] == "+" and line[:3] != "+++"]
+    assert added == [
+        "FROM --platform=$BUILDPLATFORM debian:trixie AS build",
+        "COPY --from=polyarch-toolchain / /",
+        "ARG TARGETPLATFORM",
+        "    cross-apt install -y --no-install-recommends gcc libc6-dev make libulfius-dev libmariadb-dev"
+        " libjansson-dev && \\",
+        "RUN cross-env make && cross-env make install DESTDIR=/out",
+    ]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["FROM ubuntu AS build", "RUN apt-get install -y gcc", "RUN make"],
+        ["FROM debian AS build", "RUN apt-get install -y gcc", "RUN make && make check"],
+        ["FROM debian AS build", "RUN apt-get install -y gcc", "RUN make CC=gcc"],
+        ["FROM debian AS build", "RUN apt-get install -y gcc", "RUN ./configure && make"],
+        ["FROM debian AS build", "RUN make"],
+        ["FROM debian AS build", "RUN apt-get install -y gcc", 'RUN ["make"]'],
+        ["FROM debian AS build", "RUN if true; then apt-get install -y gcc; fi", "RUN make"],
+    ],
+)
+def test_c_that_the_patch_would_not_reach_is_left_alone(lines: list[str]) -> None:
+    assert not found("\n".join([*lines, "FROM base", "RUN x", "COPY --from=build /out /out", ""])).pins
+
+
 def test_a_file_without_a_last_newline_is_patched(tmp_path: Path) -> None:
     text = "FROM base AS a\nRUN go build -o /x\nFROM base\nRUN x\nCOPY --from=a /x /x"
     (tmp_path / "Dockerfile").write_text(text)
