@@ -1,6 +1,6 @@
 """A pure-Python image for several platforms, grafted and emulated, in one run on one machine.
 
-    python benchmarks/graft.py [--image static-site|shell-tool|python-web] linux/arm64 linux/s390x
+    python benchmarks/graft.py [--image python-web|static-site|shell-tool] [PLATFORM…]
 
 Every build is from nothing (`--no-cache`) in a store that holds the bases. `python-web` needs `python-base` there, and
 reaches the package index.
@@ -20,23 +20,24 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from bases import apt_options, cache, make_bases  # noqa: E402
+from bases import PYTHON, cache, make_bases  # noqa: E402
 
 from polyarch.arch import host_platform  # noqa: E402
 
+FOREIGN = ["linux/arm64", "linux/s390x", "linux/ppc64le", "linux/riscv64"]
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def main() -> None:
     """Print seconds of each way, and what each further platform costs."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--image", default="static-site", choices=("static-site", "shell-tool", "python-web"))
-    parser.add_argument("platforms", nargs="*", default=["linux/arm64", "linux/s390x"])
+    parser.add_argument("--image", default="python-web", choices=("static-site", "shell-tool", "python-web"))
+    parser.add_argument("platforms", nargs="*", default=FOREIGN)
     wanted = parser.parse_args()
     platforms = [str(host_platform()), *wanted.platforms]
     env = os.environ | {"POLYARCH_HOME": str(cache() / "home"), "POLYARCH_CACHE": str(cache() / "cache")}
     if wanted.image == "python-web":
-        make_python(platforms, env)
+        make_bases(platforms, env, *PYTHON)
     else:
         make_bases(platforms, env)
     build(wanted.image, platforms, env)  # bases are imported and their lists of packages kept: not what is measured
@@ -61,14 +62,6 @@ def build(image: str, platforms: list[str], env: dict[str, str], *options: str) 
         done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         seconds = time.monotonic() - started
     return seconds, {image["platform"]: image["seconds"] for image in json.loads(done.stdout)["images"]}
-
-
-def make_python(platforms: list[str], env: dict[str, str]) -> None:
-    """`python-base` as `examples/python-web` has it; made before is kept."""
-    command = [sys.executable, "-m", "polyarch", "base", "debian:stable", "--include", "python3,python3-pip"]
-    subprocess.run(
-        [*command, "-t", "python-base", "--platform", ",".join(platforms), *apt_options()], env=env, check=True
-    )
 
 
 if __name__ == "__main__":

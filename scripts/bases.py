@@ -14,16 +14,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 NAME = "debian:trixie"
+PYTHON = ("python-base", ("python3", "python3-pip"))  # what examples/python-web stands on
 SUITES = ("debian:trixie", "debian:stable")
 
 
-def make_bases(platforms: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+def make_bases(
+    platforms: Sequence[str], env: Mapping[str, str] | None = None, name: str = NAME, include: Sequence[str] = ()
+) -> None:
     """Make `debian:trixie` for the platforms in the store that `env` names; what was made before is kept.
 
-    Raises `CalledProcessError` when no suite can be bootstrapped.
+    Under another name and with more packages, if given. Raises `CalledProcessError` when no suite can be bootstrapped.
     """
     command = [sys.executable, "-m", "polyarch", "base"]
-    options = ["--platform", ",".join(platforms), "-t", NAME, *apt_options()]
+    options = ["--platform", ",".join(platforms), "-t", name, *apt_options()]
+    options += ["--include", ",".join(include)] if include else []
     for suite in SUITES[:-1]:
         if subprocess.run([*command, suite, *options], env=env, check=False).returncode == 0:
             return

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from dockerfile_shapes import INSTRUCTIONS
 from hypothesis import given
 from hypothesis import strategies as st
 from test_planner import AMD64, ARM64, base, facts
@@ -17,6 +18,7 @@ from polyarch.plan.pin import pinnable
 from polyarch.plan.planner import Wishes, plan
 
 EMULATED = Wishes(everywhere=Strategy.EMULATE)
+SHAPES = tuple(text for text in INSTRUCTIONS if "ONBUILD" not in text.upper() and "--from=0" not in text)
 FINAL = "FROM base\nRUN apt-get install -y thing\n"
 
 
@@ -198,3 +200,16 @@ def test_the_example_becomes_what_it_is(tmp_path: Path) -> None:
     patched, wanted = (tmp_path / "Dockerfile").read_text(), (example / "Dockerfile").read_text()
     after = "FROM --platform"
     assert patched.partition(after)[2].replace("base", "debian:trixie") == wanted.partition(after)[2]
+
+
+@pytest.mark.parametrize("first", SHAPES)
+def test_whatever_the_patch_makes_can_be_read_and_needs_no_other(first: str, tmp_path: Path) -> None:
+    """Each shape as a stage that others copy from, with a compiler's commands after it."""
+    text = f"FROM debian:trixie\n{first}\nFROM debian:trixie AS c\nRUN apt-get install -y gcc\nRUN make\n"
+    text += "FROM debian\nRUN x\nCOPY --from=0 /out/app /app\nCOPY --from=c /out/app /app\n"
+    diff = found(text).diff
+    (tmp_path / "Dockerfile").write_text(text)
+    subprocess.run(["patch", "-p0"], input=diff, text=True, cwd=tmp_path, check=True, capture_output=True)
+    patched = (tmp_path / "Dockerfile").read_text()
+    assert len(parse_dockerfile(patched, "Dockerfile").stages) == len(parse_dockerfile(text, "Dockerfile").stages)
+    assert found(patched) == PinPatch()
