@@ -1,7 +1,7 @@
-"""The examples that compile or bundle: built for five platforms on this machine, proved, and run on each.
+"""The examples, built for five platforms on this machine, proved, and run on each.
 
-Their stages are pinned to the build platform, so nothing is emulated until the programs run. One store for all: steps
-that the examples have in common are built once.
+The stages of those that compile or bundle are pinned to the build platform, so nothing is emulated until the programs
+run. They share a store: steps that they have in common are built once.
 """
 
 import shutil
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bases import PYTHON, make_bases
 from harness import Polyarch, dockerfile
 from test_main_job import free_port, wait_until
 
@@ -117,6 +118,19 @@ def test_a_site_that_node_bundled_is_served_on_each_platform(store: Polyarch) ->
     finally:
         process.terminate()
         process.wait()
+
+
+def test_python_alone_is_built_once_and_grafted_onto_the_other_platforms(kept: Polyarch, tmp_path: Path) -> None:
+    make_bases(FIVE, kept.env, *PYTHON)
+    store = copy_store(kept, tmp_path / "store")
+    certificates = ("--secret", "id=ca,src=/etc/ssl/certs/ca-certificates.crt")
+    made = store.json("build", EXAMPLE.parent / "python-web", "-t", "python-web", *ALL, *certificates)["images"]
+    assert [image["grafted"] for image in made] == [False, True, True, True, True]
+    assert store.json("verify", "python-web")["ok"]
+    ask = ("--entrypoint", "python3", "--", "-c", "import bottle, platform; print(bottle.__name__, platform.machine())")
+    for platform in FIVE:
+        said = store.run("run", "python-web", "--platform", platform, *ask).stdout
+        assert said == f"bottle {ARCHES[parse_platform(platform)].uname}\n"
 
 
 def test_the_toolchain_serves_cplusplus_cmake_meson_and_cgo(store: Polyarch, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ _FORMAT_ERROR = re.compile(
     r"|exec (?:container process )?[`'\"]?(?P<runtime>/[^\s:'`\"]+)[`'\"]?: )?exec format error",
     re.IGNORECASE,
 )  # fmt: skip
-_NO_LOADER = re.compile(r"qemu-[\w-]+: Could not open '(?P<loader>/[^']+)'")
+_NO_LOADER = re.compile(r"Could not open '(?P<loader>/[^']+)'")  # under whichever name the emulator was started
 _SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _HEAD = 20  # bytes up to e_machine
 

@@ -25,8 +25,9 @@ def test_the_program_is_named_as_the_shell_names_it(output: str, path: str) -> N
     assert found.path == path
 
 
-def test_an_emulator_without_its_loader_tells_the_platform() -> None:
-    output = "qemu-aarch64-static: Could not open '/lib/ld-linux-aarch64.so.1': No such file or directory"
+@pytest.mark.parametrize("name", ["qemu-aarch64-static", "183-2-1"])
+def test_an_emulator_without_its_loader_tells_the_platform(name: str) -> None:
+    output = f"{name}: Could not open '/lib/ld-linux-aarch64.so.1': No such file or directory"
     assert blamed(output, AMD64) == Culprit("", (ARM64,))
     assert blamed(output, ARM64) is None
 
