@@ -23,7 +23,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 _TEXT = _words("""
-    . [ : awk basename break cat cd chgrp chmod chown comm continue cp cut date diff dirname echo egrep envsubst exit
+    [ : awk basename break cat cd chgrp chmod chown comm continue cp cut date diff dirname echo egrep envsubst exit
     export false find fold git grep gunzip gzip head install join jq ln ls mkdir mktemp mv nl od paste patch popd
     printf pushd pwd read realpath rm rmdir sed seq set sha256sum sha512sum sleep sort split tail tar tee test touch
     tr true umask uniq unset unzip wc xz zip zstd
@@ -47,6 +47,8 @@ _SYSTEM = re.compile(r"^/$|^/(usr/)?(s?bin|lib\w*)(/|$)|^/(usr|usr/local)/?$|^/u
 _DEBIAN = re.compile(r"^(docker\.io/)?(library/)?debian(:|$)")  # whose packages the toolchain is made of
 _OWN_COMPILER = re.compile(r"\b(CC|CXX)=")
 _TESTS = frozenset({"check", "test", "tests"})
+# What asks for the processor without a command of its own.
+_ASKS = re.compile(r"/proc/|/sys/|\b(HOSTTYPE|MACHTYPE)\b|\s-(exec|ok)(dir)?\s")
 _COPIES = frozenset({"cp", "install", "ln", "mv", "tar", "cat"})
 
 
@@ -72,9 +74,9 @@ def product(stage: ResolvedStage, taken: Sequence[str]) -> Product | None:
             found += told
     words = [_unwrapped(command) for command in found]
     names = {word[0] for word in words}
-    if not taken or _copies_programs(words) or any("$" in name for name in names):
+    text = "\n".join([i.original + "".join(d.content for d in i.heredocs) for i in stage.instructions])
+    if not taken or _ASKS.search(text) or _copies_programs(words) or any("$" in name for name in names):
         return None
-    text = "\n".join(instruction.original for instruction in stage.instructions)
     rest = names - _TEXT - _STAGE_ONLY - _DOWNLOADS
     if rest == {"go"}:
         return _go([word for word in words if word[0] == "go"], text)
