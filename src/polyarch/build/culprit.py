@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polyarch.arch import ARCHES, Platform, by_elf
-from polyarch.build.engine import Engine
+from polyarch.build.engine import Builds
 from polyarch.errors import PolyarchError
 
 _FORMAT_ERROR = re.compile(
@@ -43,7 +43,7 @@ def blamed(output: str, runs: Platform) -> Culprit | None:
     return Culprit("", platforms) if platforms else None
 
 
-def find(engine: Engine, output: str, runs: Platform, image: str) -> Culprit | None:
+def find(engine: Builds, output: str, runs: Platform, image: str) -> Culprit | None:
     """The same, with the file's header looked up in `image` (the last finished step; "" for none)."""
     culprit = blamed(output, runs)
     if culprit is None or not culprit.path or not image:

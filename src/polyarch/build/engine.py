@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from polyarch import places, run
 from polyarch.arch import Platform, by_elf
@@ -60,6 +60,18 @@ class Acceleration:
 
     table: Path
     registrations: tuple[bytes, ...]
+
+
+class Builds(Protocol):
+    """What building with an engine takes, here or on a node; `Engine` says what each does."""
+
+    @property
+    def layout(self) -> Layout: ...  # noqa: D102
+    async def import_bases(self, digests: Iterable[str]) -> None: ...  # noqa: D102
+    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> str: ...  # noqa: D102
+    async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor: ...  # noqa: D102
+    def head(self, image: str, paths: Sequence[str], size: int, /) -> bytes: ...  # noqa: D102
+    def dispatched(self) -> dict[Platform, Counts]: ...  # noqa: D102
 
 
 class Engine:

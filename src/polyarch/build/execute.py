@@ -15,7 +15,7 @@ from polyarch.base import resolve as bases
 from polyarch.build.accelerate import accelerate
 from polyarch.build.compare import demand_same
 from polyarch.build.culprit import find
-from polyarch.build.engine import BuildArgs, Engine, open_engine
+from polyarch.build.engine import BuildArgs, Builds, open_engine
 from polyarch.build.failure import explain, stage_platform
 from polyarch.build.graft import hand_on, load
 from polyarch.build.model import BuiltImage
@@ -91,12 +91,21 @@ async def _make(
 ) -> tuple[Images, Failures]:
     """Grafts first, for they are cheap; then everything else side by side."""
 
-    async def build(works: Sequence[Work]) -> tuple[Images, Failures]:
+    async def here(works: Sequence[Work]) -> tuple[Images, Failures]:
         return await _build_missing(prepared, works, facts, layout, show)
+
+    async def there(engine: Builds, item: Work, tell: Sink) -> tuple[Images, Failures]:
+        await fetch(item.base_digests)
+        return await _Builder(prepared, engine, tell, _log_folder()).all([item])
 
     async def fetch(digests: Collection[str]) -> None:
         await _fetch_bases(prepared, layout, digests)
 
+    build = here
+    if any(entry.node for entry in prepared.plan.platforms):
+        from polyarch.build.onnodes import NodeBuilds  # asyncssh is not worth its start-up time without nodes
+
+        build = NodeBuilds(prepared, layout, show, there, here).build
     found = await transplant(prepared, missing, layout, show, build, fetch)
     if not found.rest or (found.failures and not prepared.request.keep_going):
         return found.made, found.failures
@@ -118,7 +127,7 @@ async def _build_missing(
 class _Builder:
     """The platforms of one build; holds what they share and what became of them."""
 
-    def __init__(self, prepared: Prepared, engine: Engine, show: Sink, logs: Path) -> None:
+    def __init__(self, prepared: Prepared, engine: Builds, show: Sink, logs: Path) -> None:
         self._prepared = prepared
         self._engine = engine
         self._show = show
@@ -163,7 +172,7 @@ class _Builder:
         log = self._logs / f"{item.platform.slug}.log"
         watcher = _Watcher(self._prepared, item.platform, self._show)
         self._show(Event("start", str(item.platform), f"building, log {log}"))
-        with log.open("w", encoding="utf-8") as file:
+        with log.open("a", encoding="utf-8") as file:  # another node's try may be in it
             try:
                 image = await self._engine.build(self._arguments(item), watcher, file)
             except BuildError as error:

@@ -37,7 +37,8 @@ class Request:
 class BuiltImage:
     """One platform's image in the layout; `reused` when an earlier build of the same inputs had made it.
 
-    `seconds` is how long it took this time, `grafted` says that its layers were taken over from another platform's.
+    `seconds` is how long it took this time, `grafted` says that its layers were taken over from another platform's,
+    `node` names the machine that built it ("" for this one).
     """
 
     platform: Platform
@@ -46,6 +47,7 @@ class BuiltImage:
     seconds: float
     log: Path | None = field(default=None)
     grafted: bool = False
+    node: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -54,6 +56,7 @@ class BuiltImage:
             "digest": self.descriptor.digest,
             "reused": self.reused,
             "grafted": self.grafted,
+            "node": self.node or None,
             "seconds": round(self.seconds, 3),
             "log": str(self.log) if self.log else None,
         }

@@ -22,9 +22,12 @@ from polyarch.dockerfile.parse import parse_dockerfile
 from polyarch.dockerfile.rewrite import Pinned, pin
 from polyarch.errors import HostError, InputError
 from polyarch.facts.model import Facts
+from polyarch.nodes import inventory
+from polyarch.nodes.model import Answer
 from polyarch.oci.layout import Layout
 from polyarch.plan.advice import advised
 from polyarch.plan.model import BuildPlan, Fault, GraftPlan, PlatformPlan, Problem
+from polyarch.plan.place import candidates, claims, placed
 from polyarch.plan.planner import plan
 from polyarch.toolchain import context as toolchain
 from polyarch.verify.promise import VERSION as PROMISE_VERSION
@@ -39,7 +42,8 @@ _RECIPE = 1  # raised when the same inputs give another image
 class Prepared:
     """A request with all its answers; `plan.ok` says whether it can be built.
 
-    `source` is the graph of the native platform, whose image may give its layers to others.
+    `source` is the graph of the native platform, whose image may give its layers to others; `nodes` are those that were
+    asked, and what they said.
     """
 
     request: Request
@@ -48,6 +52,7 @@ class Prepared:
     bases: Mapping[str, BaseAnswer]
     plan: BuildPlan
     source: Graph
+    nodes: tuple[Answer, ...] = ()
 
     def graph(self, platform: Platform) -> Graph:
         """The stages of a target, or of the native platform."""
@@ -113,8 +118,19 @@ async def prepare(request: Request, facts: Facts, layout: Layout) -> Prepared:
         found = graphs(onbuild=on_build)
     wanted = {platform: found[platform] for platform in request.platforms}
     made = plan(str(request.dockerfile), wanted, answers, facts, request.wishes, found[native])
-    made = advised(made, dockerfile, wanted, answers)
-    return Prepared(request, dockerfile, wanted, answers, made, found[native])
+    nodes = await _ask(candidates(made, request.wishes))
+    made = advised(placed(made, wanted, nodes, request.wishes), dockerfile, wanted, answers)
+    return Prepared(request, dockerfile, wanted, answers, made, found[native], nodes)
+
+
+async def _ask(platforms: frozenset[Platform]) -> tuple[Answer, ...]:
+    """What the nodes say that may build these platforms; nobody is asked where there is nothing to build."""
+    nodes = [node for node in inventory.load() if claims(node, platforms)] if platforms else []
+    if not nodes:
+        return ()
+    from polyarch.nodes.ask import ask_all  # not worth its start-up time where there are no nodes
+
+    return await ask_all(nodes)
 
 
 def read_dockerfile(request: Request) -> Dockerfile:

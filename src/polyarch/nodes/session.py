@@ -85,10 +85,14 @@ class Session:
         return (await self.connection.execute(self.engine("inspect", "--type", "image", image))).code == 0
 
     async def load(self, folder: str, image: str) -> None:
-        """Bring the image layout `folder` of `work` into the storage under a name."""
-        pull = self.engine("pull", "--quiet", f"oci:{self.work}/{folder}")
-        found = (await self.check(pull)).decode().split()
+        """Bring the image layout `folder` of `work` into the storage under a name; `folder` is a word of small letters.
+
+        The engine makes a name of the path that it pulls from, so the path is a relative one.
+        """
+        pull = ["sh", "-c", 'cd "$1" && shift && exec "$@"', "pull", self.work]
+        found = (await self.check([*pull, *self.engine("pull", "--quiet", f"oci:{folder}")])).decode().split()
         await self.check(self.engine("tag", found[-1] if found else "", image))
+        await self.connection.execute(self.engine("rmi", f"localhost/{folder}"))  # that name alone; some make none
 
     async def build(self, argv: Sequence[str], on_line: Callable[[str], None]) -> Ended:
         """Run a build command and hand on each line of what it prints; ends when it ends, however it does."""
@@ -144,7 +148,8 @@ class Lines:
 async def open_session(node: Node, abilities: Abilities) -> AsyncIterator[Session]:
     """A session; on the way out, and when this process dies, what is only this session's is removed there."""
     name = secrets.token_hex(8)
-    async with connect(node) as connection, connection.start(shell("hold", node.address.folder, name)) as holder:
+    holding = shell("hold", node.address.folder, name, abilities.engine)
+    async with connect(node) as connection, connection.start(holding) as holder:
         root, memory = await holder.stdout.readline(), await holder.stdout.readline()
         if not root.strip():
             detail = (await holder.stderr.read()).decode("utf-8", "replace")

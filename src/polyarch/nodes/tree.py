@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import tarfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +84,11 @@ def of_files(files: Sequence[GeneratedFile]) -> list[Entry]:
     folders = {str(parent) for file in files for parent in Path(file.path).parents if str(parent) != "."}
     found = [Entry(folder, 0o755, _EPOCH) for folder in sorted(folders)]
     return found + [_generated(file.path, file.content, file.mode) for file in files]
+
+
+def of_memory(files: Mapping[str, bytes]) -> list[Entry]:
+    """Files of one folder, by name."""
+    return [_generated(name, data) for name, data in files.items()]
 
 
 def of_image(layout: Layout, manifest: Descriptor, blobs: Iterable[Descriptor]) -> list[Entry]:

@@ -10,10 +10,11 @@ from polyarch.arch import Platform
 
 
 class Strategy(StrEnum):
-    """The ways of DESIGN.md that stand: run on this processor, take over what it made, or run under an emulator."""
+    """The ways of DESIGN.md that stand: this processor, the layers that it made, another machine, an emulator."""
 
     NATIVE = "native"
     GRAFT = "graft"
+    NODE = "node"
     EMULATE = "emulate"
 
 
@@ -64,10 +65,20 @@ class GraftPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePlan:
+    """The nodes that may build a platform. `forced`: nothing else is wanted. `otherwise`: this machine can, too."""
+
+    names: tuple[str, ...]
+    forced: bool
+    otherwise: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformPlan:
     """One target platform: its stages in order, and what stands in the way.
 
-    `graft` is set when layers are to be taken over from an image for another platform. `warnings` are of what is built
+    `graft` is set when layers are to be taken over from an image for another platform; what is built is built on a node
+    where `node` is set. `warnings` are of what is built
     all the same.
     """
 
@@ -76,6 +87,7 @@ class PlatformPlan:
     problems: tuple[Problem, ...]
     graft: GraftPlan | None = None
     warnings: tuple[Problem, ...] = ()
+    node: NodePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

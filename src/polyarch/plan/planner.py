@@ -26,6 +26,10 @@ class Wishes:
     everywhere: Strategy | None = None
     single: Mapping[Platform, Strategy] = field(default_factory=dict)
 
+    def of(self, platform: Platform, *, native: bool) -> Strategy | None:
+        """What is wished for a platform; what is said of all is not said of the one that needs no help."""
+        return self.single.get(platform) or (None if native else self.everywhere)
+
 
 def plan(
     dockerfile: str,
@@ -57,7 +61,7 @@ class _Planner:
         """One target: grafted where that is asked for, or cheaper and allowed; else built stage by stage."""
         emulated = any(s.executes and self.facts.execution(s.platform).way != "native" for s in graph.stages)
         native = target in self.facts.native
-        wish = self.wishes.single.get(target) or (None if native else self.wishes.everywhere)
+        wish = self.wishes.of(target, native=native)
         against = self._against_graft(target, graph)
         built = self._built(target, graph)
         if wish is None and emulated and not against and not built.problems:
