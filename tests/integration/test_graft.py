@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,42 @@ def test_the_example_is_grafted(polyarch: Polyarch, example: str, said: str) -> 
     made = images(polyarch, EXAMPLE.parent / example, "-t", example, *ALL, "--strategy", "graft")
     assert [image["grafted"] for image in made.values()] == [False, True, True]
     assert said in polyarch.run("run", example, "--platform", "linux/s390x").stdout
+
+
+def applications(folder: Path) -> Path:
+    """A context with what Java, Node, PHP and pip leave in an image, all of it without native code."""
+    context = dockerfile(folder, "FROM debian:trixie", "COPY app /app", "RUN ln -s /app/index.php /srv/index.php")
+    texts = {
+        "node_modules/left/package.json": '{"name": "left", "main": "index.js"}',
+        "node_modules/left/index.js": "module.exports = 1",
+        "index.php": "<?php phpinfo();",
+        "lib/pure/__init__.py": "",
+        "lib/pure-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    for name, text in texts.items():
+        (context / "app" / name).parent.mkdir(parents=True, exist_ok=True)
+        (context / "app" / name).write_text(text)
+    with zipfile.ZipFile(context / "app" / "app.jar", "w") as jar:
+        jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
+        jar.writestr("hello/Hello.class", b"\xca\xfe\xba\xbe\0\0\0\x41")
+    return context
+
+
+def test_what_java_node_php_and_pip_leave_is_grafted(polyarch: Polyarch, tmp_path: Path) -> None:
+    made = images(polyarch, applications(tmp_path / "pure"), "--platform", "linux/amd64,linux/arm64")
+    assert made["linux/arm64"]["grafted"]
+
+
+def test_native_files_among_them_are_named(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = applications(tmp_path / "mixed")
+    program = Path("/bin/true").read_bytes()
+    for name in ("node_modules/left/left.node", "lib/pure/_fast.so"):
+        (context / "app" / name).write_bytes(program)
+    with zipfile.ZipFile(context / "app" / "app.jar", "a") as jar:
+        jar.writestr("native/x.so", program)
+    wish = ("--platform", "linux/amd64,linux/arm64", "--strategy", "linux/arm64=graft")
+    said = polyarch.run("build", context, *wish, code=3).stderr
+    assert [name for name in ("left.node", "_fast.so", "app.jar") if name not in said] == []
 
 
 def test_nothing_changed_is_kept_and_a_forced_way_is_honoured(polyarch: Polyarch, pure: Path) -> None:
