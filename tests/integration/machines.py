@@ -22,20 +22,23 @@ _SSHD = "/usr/sbin/sshd"
 
 @dataclass(frozen=True)
 class Machine:
-    """A running machine: its namespace, address and folder; `process` is its sshd."""
+    """A running machine: its namespace, address and folder, who logs in; `process` is its sshd."""
 
     name: str
     host: str
     folder: Path
+    user: str
+    home: Path
     process: subprocess.Popen[bytes]
 
     @property
     def address(self) -> str:
-        return f"ssh://root@{self.host}:{PORT}"
+        return f"ssh://{self.user}@{self.host}:{PORT}"
 
     @property
-    def home(self) -> Path:
-        return self.folder / "home"
+    def kept(self) -> Path:
+        """Where polyarch keeps what it keeps there."""
+        return self.home / ".cache" / "polyarch-node"
 
     def die(self) -> None:
         """Everything of the machine is killed at once, as when its plug is pulled."""
@@ -72,23 +75,29 @@ def make_client(folder: Path) -> Client:
 
 
 @contextlib.contextmanager
-def machine(number: int, folder: Path, client: Client, inside: Sequence[str] = ()) -> Iterator[Machine]:
-    """Start a machine; `inside` is the command prefix that enters what it shall live in."""
+def machine(
+    number: int, folder: Path, client: Client, inside: Sequence[str] = (), *, user: str = "root", lacks: str = ""
+) -> Iterator[Machine]:
+    """Start a machine; `inside` is the command prefix that enters what it shall live in, `lacks` a program it has not.
+
+    Any `user` but root is made for it, with subordinate ids.
+    """
     name, host = f"polynode{number}", f"10.213.{number}.2"
+    home = folder / "home" if user == "root" else _new_user(user)
     (folder / "home").mkdir(parents=True)
     _keygen(folder / "host_key")
-    shutil.copy(client.home / ".ssh" / "id_ed25519.pub", folder / "authorized_keys")
+    shutil.copy(client.home / ".ssh" / "id_ed25519.pub", f"/run/{name}.keys")  # where every user can read it
     (folder / "sshd_config").write_text(
         f"Port {PORT}\nListenAddress {host}\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\nStrictModes no\n"
-        f"AuthorizedKeysFile {folder}/authorized_keys\nPasswordAuthentication no\nPermitRootLogin yes\n"
-        f"SetEnv HOME={folder}/home\n"
+        f"AuthorizedKeysFile /run/{name}.keys\nPasswordAuthentication no\nPermitRootLogin yes\n"
+        f"SetEnv HOME={home} PATH={_programs(folder / 'bin', lacks) if lacks else '/usr/bin:/bin'}\n"
     )
     Path("/run/sshd").mkdir(exist_ok=True)
     _network(name, number)
     log = (folder / "sshd.log").open("wb")
     argv = ["ip", "netns", "exec", name, *inside, _SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    found = Machine(name, host, folder, process)
+    found = Machine(name, host, folder, user, home, process)
     try:
         _wait(found)
         yield found
@@ -98,6 +107,25 @@ def machine(number: int, folder: Path, client: Client, inside: Sequence[str] = (
         _ip("netns", "del", name, check=False)
         log.close()
         _unmount(folder)
+        Path(f"/run/{name}.keys").unlink()
+        if user != "root":
+            subprocess.run(["userdel", "--remove", user], check=False, capture_output=True)
+
+
+def _new_user(name: str) -> Path:
+    subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
+    subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", name], check=True)
+    subprocess.run(["usermod", "--add-subuids", "400000-465535", "--add-subgids", "400000-465535", name], check=True)
+    return Path("/home") / name
+
+
+def _programs(folder: Path, lacks: str) -> Path:
+    """A folder with a link to every program but one."""
+    folder.mkdir()
+    for program in (*Path("/usr/sbin").iterdir(), *Path("/usr/bin").iterdir()):
+        if program.name != lacks and not (folder / program.name).is_symlink():
+            (folder / program.name).symlink_to(program)
+    return folder
 
 
 def _network(name: str, number: int) -> None:

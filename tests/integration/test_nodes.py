@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class User(Polyarch):
 
 @dataclass(frozen=True)
 class Site:
-    """The user, and two machines: `arm` executes arm64 programs, too."""
+    """The user, and two machines: `arm` executes arm64 programs, too; on `amd` an ordinary user logs in."""
 
     client: Client
     arm: Machine
@@ -67,7 +68,7 @@ def site(kept: Polyarch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with (
         namespace(handlers) as inside,
         machine(1, folder / "arm", client, inside.enter([])) as arm,
-        machine(2, folder / "amd", client) as amd,
+        machine(2, folder / "amd", client, user="polynode") as amd,
     ):
         store = User(copy_store(kept, folder / "store").home, folder / "cache", client.home)
         client.know(arm)
@@ -78,11 +79,11 @@ def site(kept: Polyarch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def contents(user: Polyarch, name: str) -> dict[str, object]:
-    """What the one image of an index holds above its base, by path."""
+    """What the one image of an index holds above its base, by path; /run itself may have been mounted over."""
     layout = Layout(user.home / "images")
     index = layout.document(layout.names()[f"docker.io/library/{name}:latest"])
     (entry,) = index.value.manifests  # type: ignore[union-attr]
-    return dict(tree(layout, load(layout, entry.digest), 1))
+    return {path: found for path, found in tree(layout, load(layout, entry.digest), 1) if path != "run"}
 
 
 def texts(stderr: str) -> str:
@@ -109,7 +110,7 @@ def context(folder: Path) -> Path:
     return folder
 
 
-def test_an_image_built_on_a_node_is_the_one_that_is_built_here(site: Site, tmp_path: Path) -> None:
+def test_an_image_that_a_node_builds_is_the_one_that_is_built_here(site: Site, tmp_path: Path) -> None:
     files = context(tmp_path / "c")
     arguments = ("build", files, "-t", "app", "--build-arg", "WHO=you and me", "--platform", "linux/amd64")
     there, here = site.user(tmp_path / "there"), site.user(tmp_path / "here")
@@ -118,6 +119,18 @@ def test_an_image_built_on_a_node_is_the_one_that_is_built_here(site: Site, tmp_
     assert here.json(*arguments)["images"][0]["node"] is None
     assert contents(there, "app") == contents(here, "app")
     assert "app/to you and me" in contents(there, "app")
+    alone = site.user(tmp_path / "alone")
+    # podman wants its folder to have a short name
+    with (
+        tempfile.TemporaryDirectory(prefix="pn") as folder,
+        machine(5, Path(folder) / "m", site.client, lacks="buildah") as pod,
+    ):
+        site.client.know(pod)
+        alone.run("node", "rm", "amd")
+        alone.run("node", "add", "pod", f"{pod.address}{folder}/n")
+        assert [found["engine"] for found in alone.json("node", "check", "pod")] == ["podman"]
+        assert alone.json(*arguments, "--strategy", "linux/amd64=node")["images"][0]["node"] == "pod"
+    assert contents(alone, "app") == contents(here, "app")
 
 
 def test_the_planner_prefers_a_node_to_emulation_and_sends_only_what_is_new(site: Site, tmp_path: Path) -> None:
@@ -129,7 +142,7 @@ def test_the_planner_prefers_a_node_to_emulation_and_sends_only_what_is_new(site
     build = ("build", files, "-t", "arm", "--platform", ARM, "--json")
     assert "start linux/arm64: on node arm" in texts(user.run(*build).stderr)
     assert "arch" in contents(user, "arm")
-    folder = site.arm.home / ".cache" / "polyarch-node"
+    folder = site.arm.kept
     kept = set(folder.glob("files/*/*"))
     dockerfile(files, "FROM debian:trixie", "COPY big /", *BOUND, "RUN dpkg --print-architecture > /other")
     user.run(*build)
@@ -219,7 +232,7 @@ def test_a_secret_is_only_ever_in_the_nodes_memory_and_goes_even_if_polyarch_is_
         user, "begun", files, "-t", "x", "--platform", "linux/amd64", *wish, "--secret", f"id=t,src={secret}"
     )
     wait_until(lambda: any("sleep 60" in line for line in site.amd.processes()))
-    (memory,) = (site.amd.home / ".cache" / "polyarch-node" / "work").glob("*/secrets")
+    (memory,) = (site.amd.kept / "work").glob("*/secrets")
     (kept,) = Path(memory.read_text().strip()).iterdir()
     assert kept.is_relative_to("/dev/shm")
     assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
@@ -231,7 +244,7 @@ def test_a_secret_is_only_ever_in_the_nodes_memory_and_goes_even_if_polyarch_is_
     wait_until(lambda: not any("sleep 60" in line for line in site.amd.processes()))
     wait_until(lambda: not any("hold" in line for line in site.amd.processes()))
     # neither in a file of ours nor in a container that the killed build left
-    found = subprocess.run(["grep", "-rl", "hunter2hunter2", str(site.amd.folder)], capture_output=True, text=True)
+    found = subprocess.run(["grep", "-rl", "hunter2hunter2", str(site.amd.kept)], capture_output=True, text=True)
     assert not found.stdout
 
 
@@ -251,14 +264,14 @@ def test_the_users_openssh_configuration_counts(site: Site, tmp_path: Path) -> N
     home = tmp_path / "home"
     (home / ".ssh").mkdir(parents=True)
     (home / ".ssh" / "config").write_text(
-        f"Host Big\n HostName {site.amd.host}\n Port 2222\n User root\n"
+        f"Host Big\n HostName {site.amd.host}\n Port 2222\n User {site.amd.user}\n"
         f" IdentityFile {site.client.home}/.ssh/id_ed25519\n UserKnownHostsFile {site.client.home}/.ssh/known_hosts\n"
     )
     user = User(tmp_path / "p", tmp_path / "cache", home)
-    user.run("node", "add", "one", f"ssh://Big{tmp_path}/elsewhere")
+    user.run("node", "add", "one", f"ssh://Big{site.amd.home}/elsewhere")
     (checked,) = user.json("node", "check")
     assert checked["platforms"] == ["linux/amd64"]
-    assert (tmp_path / "elsewhere").is_dir()
+    assert (site.amd.home / "elsewhere").is_dir()
 
 
 def test_a_node_out_of_reach_is_told_and_costs_seconds(site: Site, tmp_path: Path) -> None:

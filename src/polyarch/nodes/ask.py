@@ -88,13 +88,15 @@ def judge(node: Node, lines: Sequence[str]) -> Abilities:
 
 
 def _faults(node: Node, lines: Sequence[str], own: Platform | None, executes: Sequence[Platform]) -> Iterator[Fault]:
-    unwritable, engine = first(lines, "unwritable"), first(lines, "engine")
+    unwritable, long, engine = (first(lines, word) for word in ("unwritable", "long", "engine"))
     again = f"polyarch node rm {node.name}; polyarch node add {node.name} ssh://…/FOLDER"
     missing = [tool for tool in rests(lines, "missing") if tool not in _ENGINES]
     for tool in missing:
         yield Fault(f"{tool} is not installed", f"apt-get install {_PACKAGES.get(tool, tool)}")
     if unwritable:
         yield Fault(f"its folder cannot be written: {unwritable}", f"here, name another one: {again}")
+    elif long:
+        yield Fault(f"its folder's path has more than 46 characters, too many for podman: {long}", f"here: {again}")
     elif not engine:
         if set(_ENGINES) <= set(rests(lines, "missing")):
             yield Fault("neither buildah nor podman is installed", "apt-get install buildah")
