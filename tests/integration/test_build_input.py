@@ -64,6 +64,14 @@ def test_exec_format_error_is_explained(polyarch: Polyarch, tmp_path: Path) -> N
     assert "/alien is a program for linux/s390x, and the stage runs linux/arm64 programs" in done.stderr
 
 
+def test_a_script_without_an_interpreter_is_no_matter_of_architectures(polyarch: Polyarch, tmp_path: Path) -> None:
+    context = dockerfile(tmp_path / "c", "FROM debian:trixie", "COPY --chmod=755 script /", 'RUN ["/script"]')
+    (context / "script").write_text("echo hello\n")
+    done = polyarch.run("build", context, "-t", "x", "--platform", "linux/amd64", code=1)
+    assert "a file that is no program was executed in" in done.stderr
+    assert "write the interpreter into #!" in done.stderr
+
+
 def test_a_target_program_in_a_pinned_stage_is_told_before_and_after(polyarch: Polyarch, tmp_path: Path) -> None:
     context = dockerfile(
         tmp_path / "c",

@@ -34,7 +34,8 @@ def explain(
     message = f"{platform}: {where}"
     if culprit is not None:
         runs = stage_platform(prepared, platform, step)
-        message = f"{platform}: a program of another architecture was executed in {where}"
+        what = "a file that is no program" if culprit.text else "a program of another architecture"
+        message = f"{platform}: {what} was executed in {where}"
         told, mend = _told(culprit, runs, pinned=runs != platform)
         hint = f"{_foreseen(prepared, platform, step) or f'{told}; {mend}'}. {hint}"
     return BuildError(message, detail=error.detail, hint=hint)
