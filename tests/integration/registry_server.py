@@ -28,6 +28,7 @@ class RegistryServer:
     port: int
     auth: bool = False
     tls: bool = False
+    tokens: dict[str, str] | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -84,6 +85,8 @@ class RegistryServer:
             ).stdout
             (self.root / "htpasswd").write_text(line)
             config["auth"] = {"htpasswd": {"realm": "test", "path": str(self.root / "htpasswd")}}
+        if self.tokens:
+            config["auth"] = {"token": self.tokens}
         return config
 
     def _wait(self) -> None:
@@ -99,10 +102,12 @@ class RegistryServer:
 
 
 @contextlib.contextmanager
-def registry_server(root: Path, *, auth: bool = False, tls: bool = False) -> Iterator[RegistryServer]:
-    """A running server with its files in `root`; gone at the end, whatever happened."""
+def registry_server(
+    root: Path, *, auth: bool = False, tls: bool = False, tokens: dict[str, str] | None = None
+) -> Iterator[RegistryServer]:
+    """A running server with its files in `root`; gone at the end, whatever happened. `tokens`: its `auth.token`."""
     root.mkdir(parents=True, exist_ok=True)
-    server = RegistryServer(root, _free_port(), auth=auth, tls=tls)
+    server = RegistryServer(root, _free_port(), auth=auth, tls=tls, tokens=tokens)
     try:
         server.start()
         yield server

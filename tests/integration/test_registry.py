@@ -15,7 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
-from registry_server import RegistryServer, available, registry_server
+from registry_server import PASSWORD, USER, RegistryServer, available, registry_server
+from token_server import token_server
 
 from polyarch.arch import Platform
 from polyarch.errors import InputError, RegistryError
@@ -265,6 +266,38 @@ def test_a_password_lets_in_and_a_wrong_one_does_not(
         assert "wrong-password" not in str(wrong.value.as_dict())
         monkeypatch.setenv("REGISTRY_AUTH_FILE", str(server.write_auth_file()))
         assert set(push_it(server, layout, index, name(server))) == {"sent"}
+
+
+def test_a_registry_that_wants_tokens_gets_them_for_what_is_done(
+    tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = image(layout, size=1000)
+    tokens = token_server(tmp_path / "tokens", USER, PASSWORD)
+    with tokens as issuer, registry_server(tmp_path / "registry", tokens=issuer.settings) as server:
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(server.write_auth_file("wrong-password")))
+        with pytest.raises(RegistryError, match="refuses access") as wrong:
+            push_it(server, layout, index, name(server))
+        assert wrong.value.hint == f"podman login {server.host}"
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(server.write_auth_file()))
+        assert set(push_it(server, layout, index, name(server))) == {"sent"}
+        repository = name(server).repository
+        assert {scope for scopes in issuer.asked for scope in scopes} <= {
+            f"repository:{repository}:{actions}" for actions in ("pull", "pull,push")
+        }
+        issuer.asked.clear()
+        fetched = Layout(tmp_path / "fetched")
+        go(server.host, lambda c: pull(c, fetched, name(server)))
+        assert fetched.whole(index.digest)
+        assert issuer.asked == [(f"repository:{repository}:pull",)]  # one token serves all that is fetched
+
+
+def test_a_token_that_ends_is_renewed(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = image(layout, size=1000)
+    tokens = token_server(tmp_path / "tokens", USER, PASSWORD, lifetime=1)
+    with tokens as issuer, registry_server(tmp_path / "registry", tokens=issuer.settings) as server:
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(server.write_auth_file()))
+        assert set(push_it(server, layout, index, name(server))) == {"sent"}
+        assert len(issuer.asked) > 1
 
 
 def test_tls_is_verified_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
