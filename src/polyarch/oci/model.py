@@ -79,7 +79,7 @@ class Descriptor(_Model):
 class Manifest(_Model):
     """One platform's image: a config and its layers, lowest first."""
 
-    schema_version: int
+    schema_version: int = 0  # where it is left out, which is an error that can be mended
     media_type: str | None = None
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -91,7 +91,7 @@ class Manifest(_Model):
 class Index(_Model):
     """Several platforms' manifests under one name."""
 
-    schema_version: int
+    schema_version: int = 0  # where it is left out, which is an error that can be mended
     media_type: str | None = None
     manifests: tuple[Descriptor, ...]
     annotations: dict[str, str] | None = None

@@ -105,7 +105,7 @@ def _read(source: Source, entry: Descriptor, findings: Findings) -> Document | N
 def _judge_document(document: Document, descriptor: Descriptor, findings: Findings) -> None:
     value, digest = document.value, descriptor.digest
     if value.schema_version != 2:
-        findings.add("schema-version", f"schemaVersion is {value.schema_version}", layer=digest)
+        findings.add("schema-version", f"schemaVersion is {value.schema_version or 'missing'}", layer=digest)
     if not same_digest(document.raw, digest):
         findings.add("digest-mismatch", f"the document has {digest_of(document.raw)}", layer=digest)
     elif len(document.raw) != descriptor.size:

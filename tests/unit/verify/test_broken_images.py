@@ -181,6 +181,10 @@ BROKEN: dict[str, tuple[str, Callable[[], Shelf]]] = {
     "a config that is missing": ("config-invalid", lambda: _after("config", _gone)),
     "a config of the wrong shape": ("config-invalid", lambda: image(Spec(config=_set("rootfs", 7)))),
     "a layer that is missing": ("blob-missing", lambda: _after("layer", _gone)),
+    "a manifest without schemaVersion": (
+        "schema-version",
+        lambda: image(Spec(manifest=lambda document: document.pop("schemaVersion"))),
+    ),
     "a manifest of schema 1": ("schema-version", lambda: image(Spec(manifest=_set("schemaVersion", 1)))),
     "a manifest type that does not exist": (
         "media-type-unknown",
