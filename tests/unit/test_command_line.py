@@ -1,5 +1,9 @@
 """The command line's own rules."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from polyarch.cli import main
@@ -23,3 +27,9 @@ def test_an_error_of_the_system_is_told_without_a_traceback(
     said = capsys.readouterr().err
     assert "/data/blob: No space left on device" in said
     assert "POLYARCH_HOME" in said
+
+
+def test_an_interrupt_while_polyarch_starts_just_ends_it() -> None:
+    script = "import polyarch.cli, os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
