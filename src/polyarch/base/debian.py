@@ -22,17 +22,8 @@ from polyarch.emulation.namespace import Namespace
 from polyarch.errors import BuildError, InputError
 from polyarch.oci import layers, notes
 from polyarch.oci.layout import Layout
-from polyarch.oci.model import (
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    Document,
-    Index,
-    Manifest,
-    PlatformField,
-    document,
-)
+from polyarch.oci.made import labelled, store_image
+from polyarch.oci.model import OCI_INDEX, Descriptor, Document, Index, document
 from polyarch.report import Event, Sink
 
 _SUITE = re.compile(r"debian:(?P<suite>[a-z][a-z0-9-]*)")
@@ -148,23 +139,13 @@ def _image(layout: Layout, wish: Wish, platform: Platform, diff_id: str, layer: 
     """Write config and manifest of a root; returns the manifest's descriptor with its platform."""
     created = datetime.datetime.fromtimestamp(int(wish.epoch or 0), datetime.UTC).isoformat().replace("+00:00", "Z")
     config = {
-        "architecture": platform.architecture,
-        "os": platform.os,
         "created": created,
         "config": {"Env": [_PATH], "Cmd": ["bash"]},
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         "history": [{"created": created, "created_by": f"polyarch base debian:{wish.suite}"}],
-    } | ({"variant": platform.variant} if platform.variant else {})
-    raw = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
-    digest = layout.add(raw)
-    manifest = Manifest(
-        schema_version=2,
-        media_type=OCI_MANIFEST,
-        config=Descriptor(media_type=OCI_CONFIG, digest=digest, size=len(raw)),
-        layers=(layer,),
-    )
-    field = PlatformField(os=platform.os, architecture=platform.architecture, variant=platform.variant or None)
-    return layout.store(document(manifest)).model_copy(update={"platform": field})
+    }
+    raw = json.dumps(labelled(config, platform), sort_keys=True, separators=(",", ":")).encode()
+    return store_image(layout, platform, raw, [layer])
 
 
 def _explain(error: BuildError, wish: Wish, platform: Platform) -> BuildError:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from polyarch.arch import Platform
 from polyarch.errors import BuildError
 from polyarch.oci import layers
 from polyarch.oci.layout import Layout
-from polyarch.oci.model import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_LAYER_GZIP,
-    OCI_MANIFEST,
-    Descriptor,
-    ImageConfig,
-    Manifest,
-    document,
-    parse_config,
-    parse_document,
-)
+from polyarch.oci.made import labelled, media_types, store_image
+from polyarch.oci.model import Descriptor, ImageConfig, Manifest, parse_config, parse_document
 
 
 def adopt(layout: Layout, staging: Path, platform: Platform, *, docker_format: bool) -> Descriptor:
@@ -29,18 +18,11 @@ def adopt(layout: Layout, staging: Path, platform: Platform, *, docker_format: b
 
     What the layout knows of its layers need not be in the folder. Returns the manifest's descriptor.
     """
-    raw_config, config_of = read_config(staging)
-    config_type, layer_type, manifest_type = _types(docker_format)
-    found = [
-        _layer(layout, staging, diff_id).model_copy(update={"media_type": layer_type})
-        for diff_id in config_of.rootfs.diff_ids
-    ]
-    config = Descriptor(media_type=config_type, digest=layout.add(raw_config), size=len(raw_config))
-    manifest = Manifest(schema_version=2, media_type=manifest_type, config=config, layers=tuple(found))
-    field = {"os": platform.os, "architecture": platform.architecture}
-    field |= {"variant": platform.variant} if platform.variant else {}
-    described = layout.store(document(manifest)).wire() | {"platform": field}
-    return Descriptor.model_validate(described)
+    raw, config = read_config(staging)
+    if config.platform != platform:  # steps on scratch come out of a builder's cache with another platform's label
+        raw = json.dumps(labelled(json.loads(raw), platform), separators=(",", ":")).encode()
+    found = [_layer(layout, staging, diff_id) for diff_id in config.rootfs.diff_ids]
+    return store_image(layout, platform, raw, found, media_types(docker_format))
 
 
 def read_config(staging: Path) -> tuple[bytes, ImageConfig]:
@@ -66,9 +48,3 @@ def _layer(layout: Layout, staging: Path, diff_id: str) -> Descriptor:
         if found != diff_id:
             raise BuildError(f"layer {diff_id} came out of the storage as {found}")
     return descriptor
-
-
-def _types(docker_format: bool) -> tuple[str, str, str]:
-    if docker_format:
-        return DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
-    return OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import json
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,8 +30,8 @@ from polyarch.oci.layout import Layout
 from polyarch.oci.model import Descriptor, Manifest, parse_config, parse_document
 from polyarch.toolchain import context as toolchain
 
-_IMAGE_ID = re.compile(r"^[0-9a-f]{64}$", re.MULTILINE)
 BASE_NAME = "localhost/polyarch/base"
+STAGE_NAME = "localhost/polyarch/stage"
 _DIR_VERSION = "Directory Transport Version: 1.1\n"
 
 
@@ -43,14 +42,12 @@ class BuildArgs:
     dockerfile: str
     context: Path
     platform: Platform
-    target: str = ""
+    tag: str
     build_args: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     files: tuple[GeneratedFile, ...] = ()
     toolchain: tuple[GeneratedFile, ...] = ()
     ignore_file: Path | None = None
-    docker_format: bool = False
-    has_shell: bool = False
     no_cache: bool = False
 
 
@@ -68,7 +65,8 @@ class Builds(Protocol):
     @property
     def layout(self) -> Layout: ...  # noqa: D102
     async def import_bases(self, digests: Iterable[str]) -> None: ...  # noqa: D102
-    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> str: ...  # noqa: D102
+    async def stages(self, keys: Iterable[str]) -> frozenset[str]: ...  # noqa: D102
+    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> None: ...  # noqa: D102
     async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor: ...  # noqa: D102
     def head(self, image: str, paths: Sequence[str], size: int, /) -> bytes: ...  # noqa: D102
     def dispatched(self) -> dict[Platform, Counts]: ...  # noqa: D102
@@ -91,9 +89,11 @@ class Engine:
 
     def base_names(self) -> frozenset[str]:
         """The digests (hexadecimal) of the bases that the storage holds."""
-        argv = self._namespace.enter(["buildah", "images", "--json", "--filter", f"reference={BASE_NAME}"])
-        listed = json.loads(run.capture(argv, env=self._env).stdout or "null") or []
-        return frozenset(name.rpartition(":")[2] for image in listed for name in image.get("names") or ())
+        return self._tags(BASE_NAME)
+
+    async def stages(self, keys: Iterable[str]) -> frozenset[str]:
+        """Which of these stages the storage holds."""
+        return self._tags(STAGE_NAME) & frozenset(keys)
 
     def clear_leftovers(self) -> None:
         """Remove the working containers that killed builds left; only when nobody else uses the storage."""
@@ -124,19 +124,18 @@ class Engine:
         config = parse_config(self.layout.read(manifest.config.digest), digest)
         layers.remember_image(self.layout, manifest, config)
 
-    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> str:
-        """Run `buildah build`; returns the id of the image in the storage.
+    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> None:
+        """Run `buildah build`; the image gets the name `wanted.tag` in the storage.
 
         Raises `BuildError` with the last lines that the build printed.
         """
         text = self._namespace.write(f"Dockerfile.{secrets.token_hex(4)}", wanted.dockerfile.encode())
         contexts = self._generated(CONTEXT, wanted.files) | self._generated(toolchain.NAME, wanted.toolchain)
         # without --iidfile it prints the id of each step's image, which is where a failure is looked into
-        options = build_options(wanted, str(text), "", contexts)
+        options = build_options(wanted, str(text), contexts)
         options += _options("--secret", wanted.secrets)
         options += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
-        done = await self._run(["buildah", "build", *options, str(wanted.context)], on_line, log)
-        return str(_IMAGE_ID.findall(done.stdout)[-1])
+        await self._run(["buildah", "build", *options, str(wanted.context)], on_line, log)
 
     async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor:
         """Copy an image from the storage into the layout; layers that the layout knows keep their blobs.
@@ -205,6 +204,12 @@ class Engine:
         """The command that runs `argv` where the containers' roots are mounted."""
         return self._namespace.enter(argv)
 
+    def _tags(self, repository: str) -> frozenset[str]:
+        argv = self._namespace.enter(["buildah", "images", "--json", "--filter", f"reference={repository}"])
+        listed = json.loads(run.capture(argv, env=self._env).stdout or "null") or []
+        names = (name.rpartition(":") for image in listed for name in image.get("names") or ())
+        return frozenset(tag for name, _, tag in names if name == repository)
+
     def _generated(self, name: str, files: Sequence[GeneratedFile]) -> dict[str, str]:
         """Write files into an additional build context of that name; its folder, if there are any."""
         folder = f"context.{secrets.token_hex(4)}"
@@ -269,6 +274,11 @@ def base_name(digest: str) -> str:
     return f"{BASE_NAME}:{layers.digest_part(digest)}"
 
 
+def stage_name(key: str) -> str:
+    """What a storage calls the image of a stage with this key."""
+    return f"{STAGE_NAME}:{key}"
+
+
 def _storage_conf(driver: str, run_root: str) -> str:
     """containers-storage.conf(5); `fuse-overlayfs` is the overlay driver with a mount program."""
     fuse = run.need(driver) if driver == "fuse-overlayfs" else None
@@ -284,18 +294,16 @@ def _temporary() -> Path:
     return path.absolute()
 
 
-def build_options(wanted: BuildArgs, dockerfile: str, id_file: str, contexts: Mapping[str, str]) -> list[str]:
+def build_options(wanted: BuildArgs, dockerfile: str, contexts: Mapping[str, str]) -> list[str]:
     """What `buildah build` and `podman build` are told alike; all but files of this machine (secrets, ignore file).
 
-    `contexts`: name -> folder of each additional build context. `id_file` gets the image's id; "" for none.
+    `contexts`: name -> folder of each additional build context.
     """
     options = ["--layers", "--network", "host", "--pull=never", "--file", dockerfile]
-    options += ["--platform", str(wanted.platform)]
-    options += ["--iidfile", id_file] if id_file else []
-    # in the OCI format buildah ignores SHELL; `export` writes what was asked for
-    options += ["--format", "docker" if wanted.docker_format or wanted.has_shell else "oci"]
+    options += ["--platform", str(wanted.platform), "--tag", wanted.tag]
+    # in the OCI format buildah ignores SHELL and ONBUILD; `export` writes what was asked for
+    options += ["--format", "docker"]
     options += _options("--build-arg", [f"{name}={value}" for name, value in wanted.build_args])
-    options += _options("--target", [wanted.target] if wanted.target else [])
     options += _options("--build-context", [f"{name}={folder}" for name, folder in contexts.items()])
     return [*options, *(["--no-cache"] if wanted.no_cache else [])]
 

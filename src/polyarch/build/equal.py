@@ -16,7 +16,8 @@ from pathlib import PurePosixPath
 from polyarch.arch import Platform
 from polyarch.build.execute import Outcome, execute
 from polyarch.build.model import Request
-from polyarch.build.prepare import prepare, refuse, work
+from polyarch.build.prepare import prepare, refuse
+from polyarch.build.work import work
 from polyarch.emulation.twins import catalogue
 from polyarch.emulation.twins.tree import decompressed
 from polyarch.errors import BuildError, ProofError

@@ -16,18 +16,8 @@ from polyarch import places
 from polyarch.arch import Platform
 from polyarch.errors import ProofError
 from polyarch.oci.layout import Layout
-from polyarch.oci.model import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_LAYER_GZIP,
-    OCI_MANIFEST,
-    Descriptor,
-    Manifest,
-    document,
-    parse_document,
-)
+from polyarch.oci.made import labelled, media_types, store_image
+from polyarch.oci.model import Descriptor, Manifest, document, parse_document
 from polyarch.verify import packages
 from polyarch.verify.gate import LayerFiles
 from polyarch.verify.portable import Trace, traces
@@ -189,23 +179,9 @@ class Grafter:
         image = image if kept is None else _cut(image, kept)
         own = image.manifest.layers[len(below.diff_ids) :]
         raw = json.dumps(_config(image, below, base, platform), sort_keys=True, separators=(",", ":")).encode()
-        config_type = DOCKER_CONFIG if self.docker_format else OCI_CONFIG
-        layer_type = DOCKER_LAYER if self.docker_format else OCI_LAYER_GZIP
-        lower = tuple(
-            layer.model_copy(update={"media_type": layer_type}) if layer.media_type.endswith("gzip") else layer
-            for layer in base.manifest.layers
-        )
         promise = Promise(image.digest, (below.digest, base.digest), tuple(layer.digest for layer in own))
-        manifest = Manifest(
-            schema_version=2,
-            media_type=DOCKER_MANIFEST if self.docker_format else OCI_MANIFEST,
-            config=Descriptor(media_type=config_type, digest=self.layout.add(raw), size=len(raw)),
-            layers=(*lower, *own),
-            annotations={ANNOTATION: promise.to_json()},
-        )
-        stated = {"os": platform.os, "architecture": platform.architecture}
-        stated |= {"variant": platform.variant} if platform.variant else {}
-        return Descriptor.model_validate(self.layout.store(document(manifest)).wire() | {"platform": stated})
+        types, annotations = media_types(self.docker_format), {ANNOTATION: promise.to_json()}
+        return store_image(self.layout, platform, raw, (*base.manifest.layers, *own), types, annotations)
 
 
 def _cut(image: Stored, kept: int) -> Stored:
@@ -283,16 +259,13 @@ def _config(image: Stored, below: Stored, base: Stored, platform: Platform) -> d
     labels = _merged(*(stored.run.get("Labels") or {} for stored in (image, below, base)))
     run |= {"Labels": labels} if labels else {}
     config = dict(image.config) | {
-        "architecture": platform.architecture,
-        "os": platform.os,
         "config": run,
         "rootfs": {"type": "layers", "diff_ids": base.diff_ids + image.diff_ids[len(below.diff_ids) :]},
         "history": _history(image, below, base),
     }
-    config.pop("variant", None)
     if not config["history"]:
         del config["history"]
-    return config | ({"variant": platform.variant} if platform.variant else {})
+    return labelled(config, platform)
 
 
 def _merged(image: Mapping[str, str], below: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:

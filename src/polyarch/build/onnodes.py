@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import replace
 
 from polyarch.build.model import BuiltImage
-from polyarch.build.prepare import Prepared, Work
+from polyarch.build.prepare import Prepared
 from polyarch.build.remote import RemoteEngine
 from polyarch.build.transplant import Build, Failures, Images
+from polyarch.build.work import Work
 from polyarch.errors import NodeError
 from polyarch.nodes.ask import tell_lost
 from polyarch.nodes.model import Answer

@@ -14,7 +14,7 @@ from typing import IO
 from polyarch import run
 from polyarch.arch import Platform
 from polyarch.build.adopt import adopt, known_layer, read_config
-from polyarch.build.engine import BuildArgs, base_name, build_options
+from polyarch.build.engine import BuildArgs, base_name, build_options, stage_name
 from polyarch.dockerfile.lower import CONTEXT
 from polyarch.emulation.dispatcher.counts import Counts
 from polyarch.errors import BuildError, InputError
@@ -41,8 +41,12 @@ class RemoteEngine:
             if not await self._session.holds(base_name(digest)):
                 await self._import(digest, f"base-{secrets.token_hex(8)}")
 
-    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> str:
-        """Run the build there; returns the id of the image in the node's storage.
+    async def stages(self, keys: Iterable[str]) -> frozenset[str]:
+        """Which of these stages the node's storage holds."""
+        return frozenset([key for key in dict.fromkeys(keys) if await self._session.holds(stage_name(key))])
+
+    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> None:
+        """Run the build there; the image gets the name `wanted.tag` in the node's storage.
 
         Raises `BuildError` with the last lines that the build printed.
         """
@@ -55,14 +59,12 @@ class RemoteEngine:
         await self._session.send({name: text} | trees)
         there = f"{self._session.work}/{name}"
         contexts = {context: f"{self._session.work}/{folder}" for context, folder in folders.items()}
-        options = build_options(wanted, f"{there}/Dockerfile", f"{there}/id", contexts)
+        options = build_options(wanted, f"{there}/Dockerfile", contexts)
         options += ["--isolation", self._session.abilities.isolation]
         options += ["--ignorefile", f"{there}/nothing"]  # what is ignored was not sent
         for secret in wanted.secrets:
             options += ["--secret", await self._secret(secret)]
         await self._run(self._session.engine("build", *options, f"{there}/context"), on_line, log)
-        found = await self._session.check(["cat", f"{there}/id"])
-        return found.decode().strip().removeprefix("sha256:")
 
     async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor:
         """Fetch an image into the layout: only layers whose content the layout does not know.

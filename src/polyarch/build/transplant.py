@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from polyarch.arch import Platform
 from polyarch.build.graft import Grafter, RefusedError
 from polyarch.build.model import BuiltImage
-from polyarch.build.prepare import Graft, Prepared, Work, resume
+from polyarch.build.prepare import Prepared
 from polyarch.build.records import keep, kept
+from polyarch.build.work import Graft, Work, resume
 from polyarch.dockerfile.graph import ImageRef
 from polyarch.errors import BuildError, PolyarchError
 from polyarch.oci.layout import Layout

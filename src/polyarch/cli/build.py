@@ -117,7 +117,8 @@ def _secret(text: str) -> str:
 
 async def _build(request: Request, layout: Layout, show: Sink) -> tuple[Outcome, Document]:
     from polyarch.build.execute import execute, prove_grafts
-    from polyarch.build.prepare import prepare, refuse, remarks, work
+    from polyarch.build.prepare import prepare, refuse, remarks
+    from polyarch.build.work import work
     from polyarch.facts.gather import gather
     from polyarch.report import Event
 
@@ -151,11 +152,13 @@ def _failed(outcome: Outcome) -> Exception:
     """One error for all platforms that failed; a single failure is told as it is."""
     from polyarch.errors import BuildError
 
-    failures = list(outcome.failures.items())
+    failures = list(dict.fromkeys(outcome.failures.values()))  # several may have failed in a stage that they share
     if len(failures) == 1:
-        return failures[0][1]
-    detail = "\n\n".join(f"{error.message}\n{error.detail}\n{error.hint}" for _, error in failures)
-    return BuildError(f"{len(failures)} platforms failed", detail=detail, hint="what finished is kept for the next run")
+        return failures[0]
+    detail = "\n\n".join(f"{error.message}\n{error.detail}\n{error.hint}" for error in failures)
+    return BuildError(
+        f"{len(outcome.failures)} platforms failed", detail=detail, hint="what finished is kept for the next run"
+    )
 
 
 def _tell(request: Request, outcome: Outcome, index: Document, json: bool) -> None:

@@ -11,7 +11,16 @@ import re
 
 from e2b_dockerfile_utils import DockerfileAst, DockerfileInstruction, DockerfileSyntaxError, parse_dockerfile_ast
 
-from polyarch.dockerfile.grammar import KEYWORDS, GrammarError, arguments, check, mounts, nearest, stage_name
+from polyarch.dockerfile.grammar import (
+    KEYWORDS,
+    MOUNT_TYPES,
+    GrammarError,
+    arguments,
+    check,
+    mounts,
+    nearest,
+    stage_name,
+)
 from polyarch.dockerfile.model import Argument, Dockerfile, Heredoc, Instruction, Stage
 from polyarch.errors import InputError
 
@@ -153,3 +162,12 @@ def sources(instruction: Instruction) -> tuple[str, ...]:
     if instruction.keyword == "RUN":
         return tuple(mount.source for mount in mounts(instruction) if mount.source)
     return ()
+
+
+def reads_context(instruction: Instruction) -> bool:
+    """Whether a COPY, an ADD or a mount may read files of the build context (addresses of an ADD count, too)."""
+    if instruction.keyword in {"COPY", "ADD"}:
+        return not instruction.flag("from") and len(instruction.args) - 1 > len(instruction.heredocs)
+    if instruction.keyword == "RUN":
+        return any(mount.kind not in MOUNT_TYPES[1:] and not mount.source for mount in mounts(instruction))
+    return False

@@ -24,10 +24,14 @@ _NOWHERE = Surroundings({}, DEFAULT_SHELL)
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """A Dockerfile for one platform, and the files of the additional build context `lower.CONTEXT`."""
+    """A Dockerfile for one platform, and the files of the additional build context `lower.CONTEXT`.
+
+    `stages` are those (by index, ascending) that stand in it, if only as an image; others are empty.
+    """
 
     text: str
     files: tuple[GeneratedFile, ...]
+    stages: tuple[int, ...] = ()
 
 
 def pin(
@@ -67,7 +71,7 @@ def pin(
             writer.instructions(stage)
             if stage.index == graph.target.index:
                 writer.leave_out(stage.instructions[:done])
-    return Pinned("\n".join(writer.lines), tuple(writer.files))
+    return Pinned("\n".join(writer.lines), tuple(writer.files), tuple(sorted(needed)))
 
 
 def _needed(

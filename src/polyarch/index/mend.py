@@ -16,6 +16,7 @@ from polyarch.index.edit import is_image, key_of, subject_of
 from polyarch.index.platform import field_for, proved_platform
 from polyarch.oci import model
 from polyarch.oci.inspect import REFERENCE_DIGEST
+from polyarch.oci.made import labelled
 from polyarch.oci.model import Descriptor, Document, ImageConfig, Index, Manifest, digest_of, encode, parse_config
 from polyarch.verify.documents import LAYER_TYPES
 from polyarch.verify.facts import LayerFacts
@@ -196,11 +197,7 @@ def _lies(config: ImageConfig, platform: Platform) -> bool:
 
 
 def _relabelled(config: bytes, platform: Platform) -> bytes:
-    data = {**json.loads(config), "os": platform.os, "architecture": platform.architecture}
-    data.pop("variant", None)
-    if platform.variant:
-        data["variant"] = platform.variant
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(labelled(json.loads(config), platform), separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _changes(old: Part, new: Part) -> Iterator[Change]:

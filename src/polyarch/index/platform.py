@@ -30,7 +30,7 @@ def proved_platform(image: Image, facts: Mapping[str, LayerFacts]) -> Platform |
 
 def field_for(platform: Platform, before: PlatformField | None) -> PlatformField:
     """The platform as a descriptor states it; what else the descriptor states of it (`os.version`) stays."""
-    plain = PlatformField(os=platform.os, architecture=platform.architecture, variant=platform.variant or None)
+    plain = PlatformField.of(platform)
     if before is None:
         return plain
     if before.platform == platform:

@@ -53,6 +53,11 @@ class PlatformField(_Model):
     os_version: str | None = Field(None, alias="os.version")
     os_features: tuple[str, ...] | None = Field(None, alias="os.features")
 
+    @classmethod
+    def of(cls, platform: Platform) -> PlatformField:
+        """What states this platform."""
+        return cls(os=platform.os, architecture=platform.architecture, variant=platform.variant or None)
+
     @property
     def platform(self) -> Platform:
         """The normalised platform."""

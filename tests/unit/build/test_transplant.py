@@ -11,18 +11,16 @@ from test_build_graft import AMD64, ARM64, bases, built, elf, file, program
 
 from polyarch.arch import Platform
 from polyarch.build.model import BuiltImage
-from polyarch.build.prepare import Graft, Work
 from polyarch.build.records import kept
 from polyarch.build.transplant import Failures, Images, Transplanted, transplant
+from polyarch.build.work import Graft, Work
 from polyarch.dockerfile.graph import StageRef
-from polyarch.dockerfile.rewrite import Pinned
 from polyarch.errors import BuildError
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import Descriptor
 from polyarch.report import silent
 
-TEXT = Pinned("", ())
-NATIVE = Work(AMD64, TEXT, (), "native")
+NATIVE = Work(AMD64, (), "native")
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def run(
     keep_going: bool = False,
 ) -> Transplanted:  # fmt: skip
     """One graft for arm64 whose native build gives `image`, or fails when that is None."""
-    arm = Work(ARM64, TEXT, (), "arm", Graft(NATIVE, bases(layout), forced, not forced, "graft"))
+    arm = Work(ARM64, (), "arm", Graft(NATIVE, bases(layout), forced, not forced, "graft"))
     target = SimpleNamespace(base=StageRef(0), triggers=(), instructions=())
     request = SimpleNamespace(no_cache=False, keep_going=keep_going, docker_format=False, platforms=targets)
     prepared: Any = SimpleNamespace(request=request, graph=lambda _platform: SimpleNamespace(target=target))
