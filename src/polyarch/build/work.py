@@ -15,17 +15,19 @@ from polyarch.arch import Platform
 from polyarch.base.model import BaseAnswer
 from polyarch.build.engine import base_name, stage_name
 from polyarch.build.prepare import Prepared
-from polyarch.dockerfile.context import context_digest
+from polyarch.dockerfile.context import context_states, states_digest
 from polyarch.dockerfile.environment import DEFAULT_SHELL, BaseConfig
 from polyarch.dockerfile.grammar import arguments
 from polyarch.dockerfile.graph import Graph, ImageRef, ResolvedStage, StageRef
 from polyarch.dockerfile.model import Instruction
-from polyarch.dockerfile.parse import reads_context
+from polyarch.dockerfile.parse import context_sources
 from polyarch.dockerfile.rewrite import Pinned, pin
 from polyarch.errors import InputError
 from polyarch.plan.model import GraftPlan
 from polyarch.toolchain import context as toolchain
 from polyarch.verify.promise import VERSION as PROMISE_VERSION
+
+States = Mapping[str, bytes]  # of the context's files, by path
 
 _RECIPE = 2  # raised when the same inputs give another image
 
@@ -118,14 +120,15 @@ def resume(prepared: Prepared, item: Work, image: str, done: int) -> Work:
     return replace(item, stages=(*item.stages[:-1], rest), key=item.result_key, promise_of=image)
 
 
-def _context(prepared: Prepared) -> str:
+def _context(prepared: Prepared) -> dict[str, bytes]:
+    """The states of the context's files; none where no stage copies from it."""
     graphs = (*prepared.graphs.values(), prepared.source)
-    if any(reads_context(i) for graph in graphs for stage in graph.stages for i in _active(stage)):
-        return context_digest(prepared.request.context, prepared.request.dockerfile)
-    return ""
+    if any(context_sources(i) for graph in graphs for stage in graph.stages for i in _active(stage)):
+        return context_states(prepared.request.context, prepared.request.dockerfile)
+    return {}
 
 
-def _work(prepared: Prepared, graph: Graph, context: str) -> Work:
+def _work(prepared: Prepared, graph: Graph, context: States) -> Work:
     made: dict[int, StageWork] = {}
     for number, stage in enumerate(graph.stages, 1):
         made[stage.index] = _stage(prepared, replace(graph, stages=graph.stages[:number]), made, context)
@@ -142,7 +145,12 @@ def _graft(prepared: Prepared, wish: GraftPlan, source: Work, target: Work) -> G
 
 
 def _stage(
-    prepared: Prepared, graph: Graph, made: Mapping[int, StageWork], context: str, image: str = "", done: int = 0
+    prepared: Prepared,
+    graph: Graph,
+    made: Mapping[int, StageWork],
+    context: States,
+    image: str = "",
+    done: int = 0,
 ) -> StageWork:
     """The last stage of a graph; `image` has what its `done` first instructions make already."""
     stage = graph.target
@@ -169,10 +177,11 @@ def _stage(
     )
 
 
-def _key(prepared: Prepared, graph: Graph, pinned: Pinned, standing: Sequence[ResolvedStage], context: str) -> str:
+def _key(prepared: Prepared, graph: Graph, pinned: Pinned, standing: Sequence[ResolvedStage], context: States) -> str:
     """The hash of everything that the stages which stand in a text take in."""
     request = prepared.request
     active = [instruction for stage in standing for instruction in _active(stage)]
+    sources = {source for instruction in active for source in context_sources(instruction)}
     values = {name: graph.build_args.get(name, graph.scope.values.get(name)) for name in _declared(standing)}
     uses_toolchain = any(toolchain.NAME in stage.contexts for stage in standing)
     has_secrets = any("secret" in stage.mount_types for stage in standing)
@@ -182,7 +191,7 @@ def _key(prepared: Prepared, graph: Graph, pinned: Pinned, standing: Sequence[Re
         "escape": prepared.dockerfile.escape,
         "files": [(file.path, file.mode, hashlib.sha256(file.content).hexdigest()) for file in pinned.files],
         "args": values,
-        "context": context if any(reads_context(instruction) for instruction in active) else "",
+        "context": states_digest(context, sources) if sources else "",
         "toolchain": toolchain.digest(toolchain.files()) if uses_toolchain else "",
         "secrets": sorted(_secret_id(secret) for secret in request.secrets) if has_secrets else [],
     })  # fmt: skip

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2b_dockerfile_utils import PatternMatcher
 
 from polyarch.errors import InputError
+
+_LINK = b"link "
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +88,32 @@ def context_files(root: Path, ignore: Ignore) -> list[str]:
     return sorted(found | leading)
 
 
-def context_digest(root: Path, dockerfile: Path) -> str:
-    """`sha256:…` over path, type, permission bits, link target and content of everything that is not ignored.
+def context_states(root: Path, dockerfile: Path) -> dict[str, bytes]:
+    """Path -> type, permission bits, link target and digest of the content of everything that is not ignored, sorted.
 
     Times, owners (COPY gives files to root) and the order of folders do not count; neither does the Dockerfile where it
     is ignored itself. Raises `InputError` with the path of what cannot be read.
     """
+    return {path: _state(root / path) for path in context_files(root, load_ignore(ignore_file(root, dockerfile)))}
+
+
+def states_digest(states: Mapping[str, bytes], sources: Collection[str] = ("",)) -> str:
+    """`sha256:…` over the states of what is at and below these paths ("" is all), of all where a link is among it."""
+    wanted = [path for path in states if any(not s or path == s or path.startswith(f"{s}/") for s in sources)]
+    above = {source[:end] for source in sources for end in _slashes(source)}
+    if any(states[path].startswith(_LINK) for path in (*wanted, *(above & states.keys()))):
+        wanted = list(states)
     total = hashlib.sha256()
-    for path in context_files(root, load_ignore(ignore_file(root, dockerfile))):
-        name = os.fsencode(path)
-        state = _state(root / path)
+    for path in wanted:
+        name, state = os.fsencode(path), states[path]
         # Lengths in front: no two different trees may give the same bytes.
         total.update(b"%d:%s%d:%s" % (len(name), name, len(state), state))
     return f"sha256:{total.hexdigest()}"
+
+
+def context_digest(root: Path, dockerfile: Path) -> str:
+    """`states_digest` of the whole context."""
+    return states_digest(context_states(root, dockerfile))
 
 
 def _scan(root: Path, folder: str) -> Iterator[os.DirEntry[str]]:
@@ -121,7 +136,7 @@ def _state(path: Path) -> bytes:
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
-            return b"link " + os.fsencode(path.readlink())
+            return _LINK + os.fsencode(path.readlink())
         if stat.S_ISDIR(mode):
             return b"folder %o" % stat.S_IMODE(mode)
         with path.open("rb") as content:

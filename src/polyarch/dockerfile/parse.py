@@ -7,9 +7,16 @@ COPY and ADD with respect to quotes (BuildKit does not), and it judges neither f
 
 from __future__ import annotations
 
+import posixpath
 import re
 
-from e2b_dockerfile_utils import DockerfileAst, DockerfileInstruction, DockerfileSyntaxError, parse_dockerfile_ast
+from e2b_dockerfile_utils import (
+    DockerfileAst,
+    DockerfileInstruction,
+    DockerfileSyntaxError,
+    parse_dockerfile_ast,
+    parse_heredoc,
+)
 
 from polyarch.dockerfile.grammar import (
     KEYWORDS,
@@ -26,6 +33,7 @@ from polyarch.errors import InputError
 
 _LINE_LIMIT = 65535  # bytes; BuildKit refuses a longer line, and it bounds what a hostile file can cost
 _ONBUILD = re.compile(r"^([^\S\n]*)(ONBUILD)(?=[^\S\n]+[A-Za-z\\`])", re.IGNORECASE | re.MULTILINE)
+_PATTERN = re.compile(r"[*?\[\\$\"']")
 _BLANK = re.compile(r"[\t\v\f\r ]+")
 _LIBRARY_PREFIX = re.compile(r"Dockerfile parse error(?: on line \d+)?: ")
 
@@ -164,10 +172,13 @@ def sources(instruction: Instruction) -> tuple[str, ...]:
     return ()
 
 
-def reads_context(instruction: Instruction) -> bool:
-    """Whether a COPY, an ADD or a mount may read files of the build context (addresses of an ADD count, too)."""
-    if instruction.keyword in {"COPY", "ADD"}:
-        return not instruction.flag("from") and len(instruction.args) - 1 > len(instruction.heredocs)
-    if instruction.keyword == "RUN":
-        return any(mount.kind not in MOUNT_TYPES[1:] and not mount.source for mount in mounts(instruction))
-    return False
+def context_sources(instruction: Instruction) -> tuple[str, ...]:
+    """The paths of the build context that a COPY, an ADD or a mount may read; "" for all that is in it."""
+    if instruction.keyword in {"COPY", "ADD"} and not instruction.flag("from"):
+        named = (word for word in instruction.args[:-1] if parse_heredoc(word) is None and "://" not in word)
+        return tuple("" if _PATTERN.search(word) else posixpath.normpath(f"/{word}").lstrip("/") for word in named)
+    if instruction.keyword == "RUN" and any(
+        m.kind not in MOUNT_TYPES[1:] and not m.source for m in mounts(instruction)
+    ):
+        return ("",)
+    return ()
