@@ -46,13 +46,16 @@ class Builder:
         self._logs = _log_folder()
         self._free = asyncio.Semaphore(max(2, os.cpu_count() or 1))
         self._stages: dict[str, asyncio.Task[None]] = {}
+        self._images: dict[str, str] = {}
         self._first: dict[str, Platform] = {}
         self._made: dict[Platform, BuiltImage] = {}
         self._failures: dict[Platform, PolyarchError] = {}
 
     async def all(self, todo: Sequence[Work]) -> tuple[dict[Platform, BuiltImage], dict[Platform, PolyarchError]]:
         """Build them side by side."""
-        known = await self._known(todo)
+        if not self._prepared.request.no_cache or self._done:
+            self._images = await self._engine.stages(stage.key for item in todo for stage in item.stages)
+        known = self._done & self._images.keys() if self._prepared.request.no_cache else self._images.keys()
         missing = {item.platform: item.missing(known) for item in todo}
         digests = list(dict.fromkeys(d for stages in missing.values() for stage in stages for d in stage.bases))
         await self._fetch(digests)
@@ -72,11 +75,6 @@ class Builder:
             if isinstance(result, Exception):
                 raise result
         return self._made, self._failures
-
-    async def _known(self, todo: Sequence[Work]) -> frozenset[str]:
-        if self._prepared.request.no_cache:
-            return frozenset(self._done)
-        return await self._engine.stages(stage.key for item in todo for stage in item.stages)
 
     async def _guarded(self, item: Work, missing: Sequence[StageWork]) -> None:
         subject = str(item.platform)
@@ -101,7 +99,7 @@ class Builder:
                     self._tell(item.platform, f"{stage.label}: nothing changed: kept", file)
         async with self._free:
             self._show(Event("step", str(item.platform), "writing layers"))
-            image, docker_format = stage_name(item.stages[-1].key), self._prepared.request.docker_format
+            image, docker_format = self._images[item.stages[-1].key], self._prepared.request.docker_format
             descriptor = await self._engine.export(image, item.platform, docker_format=docker_format)
         if item.promise_of:
             descriptor = hand_on(self._engine.layout, descriptor, item.promise_of)
@@ -127,7 +125,7 @@ class Builder:
         watcher = _Watcher(self._prepared, stage, platform, self._show)
         async with self._free:
             try:
-                await self._engine.build(self._arguments(stage), watcher, log)
+                self._images[stage.key] = await self._engine.build(self._arguments(stage), watcher, log)
             except BuildError as error:
                 runs = stage_platform(self._prepared, platform, watcher.step)
                 culprit = await asyncio.to_thread(find, self._engine, error.detail, runs, watcher.image)
@@ -139,9 +137,11 @@ class Builder:
         log.write(f"{text}\n")
 
     def _arguments(self, stage: StageWork) -> BuildArgs:
-        request = self._prepared.request
+        request, text = self._prepared.request, stage.pinned.text
+        for key in stage.needs:  # a name is looked up for one platform, which a cached image may state wrongly
+            text = text.replace(stage_name(key), self._images[key])
         return BuildArgs(
-            dockerfile=stage.pinned.text,
+            dockerfile=text,
             context=request.context.absolute(),
             platform=stage.platform,
             tag=stage_name(stage.key),

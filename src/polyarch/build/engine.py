@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from polyarch.oci.layout import Layout
 from polyarch.oci.model import Descriptor, Manifest, parse_config, parse_document
 from polyarch.toolchain import context as toolchain
 
+_IMAGE_ID = re.compile(r"^[0-9a-f]{64}$", re.MULTILINE)
 BASE_NAME = "localhost/polyarch/base"
 STAGE_NAME = "localhost/polyarch/stage"
 _DIR_VERSION = "Directory Transport Version: 1.1\n"
@@ -65,8 +67,8 @@ class Builds(Protocol):
     @property
     def layout(self) -> Layout: ...  # noqa: D102
     async def import_bases(self, digests: Iterable[str]) -> None: ...  # noqa: D102
-    async def stages(self, keys: Iterable[str]) -> frozenset[str]: ...  # noqa: D102
-    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> None: ...  # noqa: D102
+    async def stages(self, keys: Iterable[str]) -> dict[str, str]: ...  # noqa: D102
+    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> str: ...  # noqa: D102
     async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor: ...  # noqa: D102
     def head(self, image: str, paths: Sequence[str], size: int, /) -> bytes: ...  # noqa: D102
     def dispatched(self) -> dict[Platform, Counts]: ...  # noqa: D102
@@ -89,11 +91,12 @@ class Engine:
 
     def base_names(self) -> frozenset[str]:
         """The digests (hexadecimal) of the bases that the storage holds."""
-        return self._tags(BASE_NAME)
+        return frozenset(self._tags(BASE_NAME))
 
-    async def stages(self, keys: Iterable[str]) -> frozenset[str]:
-        """Which of these stages the storage holds."""
-        return self._tags(STAGE_NAME) & frozenset(keys)
+    async def stages(self, keys: Iterable[str]) -> dict[str, str]:
+        """Those of these stages that the storage holds, by key, and the ids of their images."""
+        here = self._tags(STAGE_NAME)
+        return {key: here[key] for key in keys if key in here}
 
     def clear_leftovers(self) -> None:
         """Remove the working containers that killed builds left; only when nobody else uses the storage."""
@@ -124,18 +127,19 @@ class Engine:
         config = parse_config(self.layout.read(manifest.config.digest), digest)
         layers.remember_image(self.layout, manifest, config)
 
-    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> None:
-        """Run `buildah build`; the image gets the name `wanted.tag` in the storage.
+    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> str:
+        """Run `buildah build`; the image gets the name `wanted.tag` in the storage. Returns its id.
 
         Raises `BuildError` with the last lines that the build printed.
         """
         text = self._namespace.write(f"Dockerfile.{secrets.token_hex(4)}", wanted.dockerfile.encode())
         contexts = self._generated(CONTEXT, wanted.files) | self._generated(toolchain.NAME, wanted.toolchain)
-        # without --iidfile it prints the id of each step's image, which is where a failure is looked into
         options = build_options(wanted, str(text), contexts)
         options += _options("--secret", wanted.secrets)
         options += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
-        await self._run(["buildah", "build", *options, str(wanted.context)], on_line, log)
+        # without --iidfile it prints the id of each step's image, which is where a failure is looked into
+        done = await self._run(["buildah", "build", *options, str(wanted.context)], on_line, log)
+        return str(_IMAGE_ID.findall(done.stdout)[-1])
 
     async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor:
         """Copy an image from the storage into the layout; layers that the layout knows keep their blobs.
@@ -204,11 +208,12 @@ class Engine:
         """The command that runs `argv` where the containers' roots are mounted."""
         return self._namespace.enter(argv)
 
-    def _tags(self, repository: str) -> frozenset[str]:
+    def _tags(self, repository: str) -> dict[str, str]:
+        """The tags of a name of the storage, and the ids of their images."""
         argv = self._namespace.enter(["buildah", "images", "--json", "--filter", f"reference={repository}"])
         listed = json.loads(run.capture(argv, env=self._env).stdout or "null") or []
-        names = (name.rpartition(":") for image in listed for name in image.get("names") or ())
-        return frozenset(tag for name, _, tag in names if name == repository)
+        names = ((name.rpartition(":"), image["id"]) for image in listed for name in image.get("names") or ())
+        return {tag: image for (name, _, tag), image in names if name == repository}
 
     def _generated(self, name: str, files: Sequence[GeneratedFile]) -> dict[str, str]:
         """Write files into an additional build context of that name; its folder, if there are any."""

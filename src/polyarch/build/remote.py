@@ -41,12 +41,13 @@ class RemoteEngine:
             if not await self._session.holds(base_name(digest)):
                 await self._import(digest, f"base-{secrets.token_hex(8)}")
 
-    async def stages(self, keys: Iterable[str]) -> frozenset[str]:
-        """Which of these stages the node's storage holds."""
-        return frozenset([key for key in dict.fromkeys(keys) if await self._session.holds(stage_name(key))])
+    async def stages(self, keys: Iterable[str]) -> dict[str, str]:
+        """Those of these stages that the node's storage holds, by key, and the ids of their images."""
+        here = [key for key in dict.fromkeys(keys) if await self._session.holds(stage_name(key))]
+        return {key: await self._id(stage_name(key)) for key in here}
 
-    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> None:
-        """Run the build there; the image gets the name `wanted.tag` in the node's storage.
+    async def build(self, wanted: BuildArgs, on_line: Callable[[str], None], log: IO[str]) -> str:
+        """Run the build there; the image gets the name `wanted.tag` in the node's storage. Returns its id.
 
         Raises `BuildError` with the last lines that the build printed.
         """
@@ -65,6 +66,7 @@ class RemoteEngine:
         for secret in wanted.secrets:
             options += ["--secret", await self._secret(secret)]
         await self._run(self._session.engine("build", *options, f"{there}/context"), on_line, log)
+        return await self._id(wanted.tag)
 
     async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor:
         """Fetch an image into the layout: only layers whose content the layout does not know.
@@ -107,6 +109,10 @@ class RemoteEngine:
         await self._session.load(folder, base_name(digest))
         config = parse_config(self.layout.read(document.value.config.digest), digest)
         layers.remember_image(self.layout, document.value, config)
+
+    async def _id(self, image: str) -> str:
+        said = await self._session.check(self._session.engine("images", "--quiet", "--no-trunc", image))
+        return said.decode().split()[0].removeprefix("sha256:")
 
     async def _secret(self, option: str) -> str:
         """The option with the file's place there; the secret itself goes over standard input into memory."""
