@@ -37,7 +37,8 @@ AMD64, ARM64, S390X = "linux/amd64", "linux/arm64", "linux/s390x"
 
 # What repair must make clean; of everything else in the corpus it must say that it cannot.
 MENDED = {
-    "a manifest of schema 1", "a manifest type that does not exist", "a layer type that does not exist",
+    "a manifest of schema 1", "a manifest without schemaVersion",
+    "a manifest type that does not exist", "a layer type that does not exist",
     "a config type that does not exist", "a manifest described as Docker's that calls itself OCI's",
     "a manifest described as an index", "gzip declared as tar", "tar declared as gzip", "zstd declared as gzip",
     "gzip declared as zstd", "zstd annotated as chunked without a footer", "a wrong size of a layer",
