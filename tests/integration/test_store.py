@@ -3,7 +3,10 @@
 import fcntl
 import json
 import subprocess
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from harness import Polyarch, dockerfile
@@ -139,3 +142,17 @@ def test_an_image_of_podmans_storage_serves_as_base(empty: Polyarch, tmp_path: P
     (folder / "b").write_text("b\n")
     empty.run("build", folder, "-t", "two", env=env)
     empty.run("verify", "two")
+
+
+def test_a_remote_file_that_changed_is_added_anew(empty: Polyarch, tmp_path: Path) -> None:
+    (tmp_path / "www").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "www"))
+    digests = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        folder = dockerfile(tmp_path / "c", "FROM scratch", f"ADD http://127.0.0.1:{server.server_port}/f /f")
+        for content in ("one\n", "two\n"):
+            (tmp_path / "www" / "f").write_text(content)
+            digests.append(empty.json("build", folder, "-t", "added")["digest"])
+        server.shutdown()
+    assert digests[0] != digests[1]

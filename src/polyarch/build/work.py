@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ from polyarch.verify.promise import VERSION as PROMISE_VERSION
 
 States = Mapping[str, bytes]  # of the context's files, by path
 
+_THIS_RUN = secrets.token_hex(8)  # what a remote file holds is not known before it is fetched
 _RECIPE = 2  # raised when the same inputs give another image
 
 
@@ -193,6 +195,7 @@ def _key(prepared: Prepared, graph: Graph, pinned: Pinned, standing: Sequence[Re
         "args": values,
         "context": states_digest(context, sources) if sources else "",
         "toolchain": toolchain.digest(toolchain.files()) if uses_toolchain else "",
+        "remote": _THIS_RUN if any(map(_reads_remote, active)) else "",
         "secrets": sorted(_secret_id(secret) for secret in request.secrets) if has_secrets else [],
     })  # fmt: skip
 
@@ -217,6 +220,13 @@ def _secret_id(secret: str) -> str:
 
 def _active(stage: ResolvedStage) -> tuple[Instruction, ...]:
     return (*stage.triggers, *stage.instructions)
+
+
+def _reads_remote(instruction: Instruction) -> bool:
+    """An ADD of an URL or a repository, whose content no digest in the Dockerfile states."""
+    if instruction.keyword != "ADD" or instruction.flag("checksum"):
+        return False
+    return any("://" in word or word.startswith("git@") for word in instruction.args[:-1])
 
 
 def _declared(stages: Sequence[ResolvedStage]) -> frozenset[str]:
