@@ -44,6 +44,11 @@ def bases() -> Path:
     return home() / "bases"
 
 
+def history() -> Path:
+    """How long stages took, a line of JSON each."""
+    return home() / "history.jsonl"
+
+
 def logs() -> Path:
     """Log files of builds."""
     return home() / "logs"

@@ -11,6 +11,7 @@ from typing import IO
 
 from polyarch import places
 from polyarch.arch import Platform
+from polyarch.build import history
 from polyarch.build.culprit import find
 from polyarch.build.engine import BuildArgs, Builds, stage_name
 from polyarch.build.failure import explain, stage_platform
@@ -22,6 +23,8 @@ from polyarch.build.steps import Step, is_cached, read_image, read_step
 from polyarch.build.work import StageWork, Work
 from polyarch.dockerfile.context import ignore_file
 from polyarch.errors import BuildError, PolyarchError
+from polyarch.plan.model import Strategy
+from polyarch.plan.times import Took, way_of
 from polyarch.report import Event, Sink
 from polyarch.toolchain import context as toolchain
 
@@ -34,15 +37,18 @@ class Builder:
     """The platforms of one build; holds what they share and what became of them.
 
     `fetch` brings bases (by digest) into the layout. `done` are the keys of stages that this very command has built,
-    so that they count even where nothing of earlier ones does; what is built is added.
+    so that they count even where nothing of earlier ones does; what is built is added. `node`: the engine is one's.
     """
 
-    def __init__(self, prepared: Prepared, engine: Builds, show: Sink, fetch: Fetch, done: set[str]) -> None:
+    def __init__(
+        self, prepared: Prepared, engine: Builds, show: Sink, fetch: Fetch, done: set[str], *, node: bool = False
+    ) -> None:
         self._prepared = prepared
         self._engine = engine
         self._show = show
         self._fetch = fetch
         self._done = done
+        self._node = node
         self._logs = _log_folder()
         self._free = asyncio.Semaphore(max(2, os.cpu_count() or 1))
         self._stages: dict[str, asyncio.Task[None]] = {}
@@ -124,13 +130,23 @@ class Builder:
     async def _stage(self, stage: StageWork, platform: Platform, log: IO[str]) -> None:
         watcher = _Watcher(self._prepared, stage, platform, self._show)
         async with self._free:
+            started = time.monotonic()
             try:
                 self._images[stage.key] = await self._engine.build(self._arguments(stage), watcher, log)
             except BuildError as error:
                 runs = stage_platform(self._prepared, platform, watcher.step)
                 culprit = await asyncio.to_thread(find, self._engine, error.detail, runs, watcher.image)
                 raise explain(error, self._prepared, platform, watcher.step, Path(log.name), culprit) from error
+            self._note(stage, platform, watcher, time.monotonic() - started)
         self._done.add(stage.key)
+
+    def _note(self, stage: StageWork, platform: Platform, watcher: _Watcher, seconds: float) -> None:
+        """Keep how long a stage took, if all its steps were executed."""
+        if watcher.cached:
+            return
+        way = Strategy.NODE if self._node else self._prepared.plan.way(platform, stage.index)
+        path = str(self._prepared.request.dockerfile.absolute())
+        history.note(Took(path, stage.label, str(platform), way_of(way), round(seconds, 3)))
 
     def _tell(self, platform: Platform, text: str, log: IO[str]) -> None:
         self._show(Event("step", str(platform), text))
@@ -165,6 +181,7 @@ class _Watcher:
         self._show = show
         self.step: Step | None = None
         self.image = ""
+        self.cached = False
 
     def __call__(self, line: str) -> None:
         """Take one line of output; other stages stand in the text as images only."""
@@ -175,6 +192,7 @@ class _Watcher:
             if step.stage == self._index:
                 self._show(Event("step", self._subject, f"{self._label}{step.text}", step.step, step.steps))
         elif is_cached(line) and self.step is not None and self.step.stage == self._index:
+            self.cached = True
             self._show(Event("step", self._subject, "cached", self.step.step, self.step.steps))
 
 

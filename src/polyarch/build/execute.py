@@ -89,7 +89,7 @@ async def _make(
         return await _build_missing(prepared, works, facts, layout, show, done)
 
     async def there(engine: Builds, item: Work, tell: Sink) -> tuple[Images, Failures]:
-        return await Builder(prepared, engine, tell, fetch, set()).all([item])
+        return await Builder(prepared, engine, tell, fetch, set(), node=True).all([item])
 
     async def fetch(digests: Collection[str]) -> None:
         await _fetch_bases(prepared, layout, digests)

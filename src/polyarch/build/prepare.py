@@ -9,6 +9,7 @@ from pathlib import Path
 from polyarch.arch import Platform
 from polyarch.base import resolve as bases
 from polyarch.base.model import BaseAnswer
+from polyarch.build import history
 from polyarch.build.model import Request
 from polyarch.dockerfile.graph import Graph, resolve
 from polyarch.dockerfile.model import Dockerfile
@@ -19,6 +20,7 @@ from polyarch.nodes import inventory
 from polyarch.nodes.model import Answer
 from polyarch.oci.layout import Layout
 from polyarch.plan.advice import advised
+from polyarch.plan.detail import Known, detailed
 from polyarch.plan.model import BuildPlan, Fault, PlatformPlan, Problem
 from polyarch.plan.place import candidates, claims, placed
 from polyarch.plan.planner import plan
@@ -76,6 +78,8 @@ async def prepare(request: Request, facts: Facts, layout: Layout) -> Prepared:
     made = plan(str(request.dockerfile), wanted, answers, facts, request.wishes, found[native])
     nodes = await _ask(candidates(made, request.wishes))
     made = advised(placed(made, wanted, nodes, request.wishes), dockerfile, wanted, answers)
+    known = Known(wanted, found[native], answers, facts, nodes, request.wishes, history.load())
+    made = detailed(made, known)
     return Prepared(request, dockerfile, wanted, answers, made, found[native], nodes)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from polyarch.arch import Platform
+from polyarch.build import history
 from polyarch.build.graft import Grafter, RefusedError
 from polyarch.build.model import BuiltImage
 from polyarch.build.prepare import Prepared
@@ -19,6 +20,8 @@ from polyarch.build.work import Graft, Work, resume
 from polyarch.dockerfile.graph import ImageRef
 from polyarch.errors import BuildError, PolyarchError
 from polyarch.oci.layout import Layout
+from polyarch.plan.model import Strategy
+from polyarch.plan.times import Took
 from polyarch.report import Event, Sink
 
 Images = dict[Platform, BuiltImage]
@@ -92,6 +95,8 @@ class _Transplants:
         for note in made.notes:
             self.show(Event("note", subject, f"the bases differ: {note}"))
         seconds = time.monotonic() - started
+        path, label = str(self.prepared.request.dockerfile.absolute()), self.prepared.graph(item.platform).target.label
+        history.note(Took(path, label, subject, Strategy.GRAFT, round(seconds, 3)))
         self.show(Event("done", subject, f"grafted from {graft.source.platform} in {seconds:.1f} s"))
         return BuiltImage(item.platform, made.descriptor, reused=False, seconds=seconds, grafted=True)
 

@@ -162,7 +162,7 @@ def _stage(
     standing = [
         graph.stage(index) for index in pinned.stages if index == stage.index or index not in _built(graph, made)
     ]
-    foreign = bool(stage.images) or bool(_declared([stage]) & graph.scope.by_target)
+    foreign = bool(stage.images) or bool(stage.target_args)
     return StageWork(
         stage.index,
         stage.label,

@@ -31,7 +31,7 @@ Platforms = Annotated[
 ]
 Strategies = Annotated[
     list[str] | None,
-    typer.Option("--strategy", help="native, graft, node or emulate; PLATFORM=WAY for one platform. Repeatable."),
+    typer.Option("--strategy", help="native, graft, cross, node or emulate; PLATFORM=WAY for one. Repeatable."),
 ]
 TlsVerify = Annotated[
     bool, typer.Option("--tls-verify/--no-tls-verify", help="Demand HTTPS and a valid certificate of the registry.")

@@ -57,7 +57,8 @@ class ResolvedStage:
     base, which run first. `needs` are the stages it is made of (by index, ascending), `reads` those of them that it
     copies or mounts from, `images` and `contexts` what else it copies or mounts from, `mount_types` the kinds of its
     RUN mounts. `executes`: something runs in it. `pinned`: its platform is stated through a BUILD argument, so that it
-    can be built once for all targets. `varies_by_platform`: something in it can differ from one target platform to the
+    can be built once for all targets. `target_args` are the names it declares whose value follows the target platform.
+    `varies_by_platform`: something in it can differ from one target platform to the
     next.
     """
 
@@ -75,6 +76,7 @@ class ResolvedStage:
     contexts: tuple[str, ...]
     mount_types: frozenset[str]
     pinned: bool
+    target_args: frozenset[str]
     varies_by_platform: bool
     line: int
 
@@ -202,12 +204,14 @@ class _Resolver:
         platform, pinned, follows = self._platform(stage, below)
         # An image, or a context that may be one, is read for the target platform, whatever the stage is pinned to.
         foreign = any(isinstance(ref, ImageRef | ContextRef) for ref in reads)
-        uses = bool(names_in(stage.base) & self.scope.by_target) or self._declares_target(active)
+        target_args = self._target_args(active)
+        uses = bool(names_in(stage.base) & self.scope.by_target) or bool(target_args)
         varies = follows or foreign or uses or any(resolved[i].varies_by_platform for i in needs)
         return ResolvedStage(
             stage.index, stage.name, stage.label, base, platform, stage.instructions, triggers, bool(runs),
             tuple(needs), tuple(sorted(read)), images, contexts,
-            frozenset(mount.kind for run in runs for mount in mounts(run)), pinned, varies, stage.line,
+            frozenset(mount.kind for run in runs for mount in mounts(run)), pinned, target_args, varies,
+            stage.line,
         )  # fmt: skip
 
     def _platform(self, stage: Stage, below: ResolvedStage | None) -> tuple[Platform, bool, bool]:
@@ -226,10 +230,11 @@ class _Resolver:
         used = names_in(stage.platform)
         return platform, bool(used & self.scope.by_build), bool(used & self.scope.by_target)
 
-    def _declares_target(self, instructions: Sequence[Instruction]) -> bool:
-        """Whether a stage takes in a value that follows the target (it must declare it to see it)."""
-        declared = {a.name for i in instructions if i.keyword == "ARG" for a in arguments(i)}
-        return bool(declared & self.scope.by_target)
+    def _target_args(self, instructions: Sequence[Instruction]) -> frozenset[str]:
+        """What a stage takes in that follows the target (it must declare it to see it)."""
+        return (
+            frozenset(a.name for i in instructions if i.keyword == "ARG" for a in arguments(i)) & self.scope.by_target
+        )
 
     def _image(self, name: str, line: int) -> ImageRef:
         try:
@@ -246,8 +251,17 @@ def _target(dockerfile: Dockerfile, name: str) -> Stage:
     if found is None:
         names = [stage.name or str(stage.index) for stage in dockerfile.stages]
         raise InputError(f"{dockerfile.name} has no stage {name!r}", detail=f"stages: {', '.join(names)}",
-                         hint=nearest(name.lower(), names))  # fmt: skip
+                         hint=_named(dockerfile, name))  # fmt: skip
     return found
+
+
+def _named(dockerfile: Dockerfile, name: str) -> str:
+    known = [stage.name for stage in dockerfile.stages if stage.name]
+    if known:
+        return nearest(name.lower(), known)
+    last = len(dockerfile.stages) - 1
+    numbers = "its only stage is 0, and --target may be left out" if not last else f"they are the numbers 0 to {last}"
+    return f"the stages have no names: {numbers}; FROM … AS {name.lower()} gives one"
 
 
 def _reachable(resolver: _Resolver, bases: Sequence[Base], target: int) -> dict[int, set[int]]:

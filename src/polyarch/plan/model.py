@@ -10,10 +10,15 @@ from polyarch.arch import Platform
 
 
 class Strategy(StrEnum):
-    """The ways of DESIGN.md that stand: this processor, the layers that it made, another machine, an emulator."""
+    """The ways of DESIGN.md in the order of their cost.
+
+    This processor, the layers that it made, its work for another one (a stage that is pinned to it), another machine,
+    an emulator.
+    """
 
     NATIVE = "native"
     GRAFT = "graft"
+    CROSS = "cross"
     NODE = "node"
     EMULATE = "emulate"
 
@@ -23,6 +28,41 @@ class Fault(StrEnum):
 
     INPUT = "input"
     HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A way that was not taken, and why."""
+
+    strategy: Strategy
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What is told of a stage beside its way.
+
+    `below` are the labels of the stages that it is made of, `shared` that it is the same for every platform, `needs`
+    what must be there. `seconds` is the expected time, None where nothing is known; `basis` says where that is from.
+    """
+
+    needs: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
+    shared: bool = False
+    seconds: float | None = None
+    basis: str = ""
+    refused: tuple[Refusal, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "needs": list(self.needs),
+            "stages": list(self.below),
+            "shared": self.shared,
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "basis": self.basis,
+            "refused": {str(refusal.strategy): refusal.reason for refusal in self.refused},
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +79,19 @@ class StagePlan:
     strategy: Strategy
     reason: str
     otherwise: Strategy | None = None
+    detail: Detail = Detail()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "stage": self.label,
+            "platform": str(self.platform),
+            "base": self.base,
+            "strategy": str(self.strategy),
+            "reason": self.reason,
+            "otherwise": self.otherwise and str(self.otherwise),
+            **self.detail.as_dict(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +131,7 @@ class PlatformPlan:
     """One target platform: its stages in order, and what stands in the way.
 
     `graft` is set when layers are to be taken over from an image for another platform; what is built is built on a node
-    where `node` is set. `warnings` are of what is built
-    all the same.
+    where `node` is set. `warnings` are of what is built all the same.
     """
 
     platform: Platform
@@ -133,6 +185,20 @@ class BuildPlan:
         """Whether nothing stands in the way."""
         return not any(entry.problems for entry in self.platforms)
 
+    def stage(self, platform: Platform, index: int) -> StagePlan | None:
+        """The plan of one stage of a target; None for what is not asked for."""
+        stages = (s for entry in self.platforms if entry.platform == platform for s in entry.stages)
+        return next((stage for stage in stages if stage.index == index), None)
+
+    def way(self, platform: Platform, index: int) -> Strategy:
+        """How a stage is built when it is built here: where a graft or a node failed, the other way."""
+        stage = self.stage(platform, index)
+        if stage is None:  # the native build that only gives its layers
+            return Strategy.NATIVE
+        if stage.strategy in {Strategy.GRAFT, Strategy.NODE}:
+            return Strategy.NATIVE if stage.platform == self.host else Strategy.EMULATE
+        return stage.strategy
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as `--json` prints it."""
         return {
@@ -147,17 +213,7 @@ class BuildPlan:
 def _entry(entry: PlatformPlan) -> dict[str, Any]:
     return {
         "platform": str(entry.platform),
-        "stages": [
-            {
-                "stage": stage.label,
-                "platform": str(stage.platform),
-                "base": stage.base,
-                "strategy": str(stage.strategy),
-                "reason": stage.reason,
-                "otherwise": stage.otherwise and str(stage.otherwise),
-            }
-            for stage in entry.stages
-        ],
+        "stages": [stage.as_dict() for stage in entry.stages],
         "problems": [
             {"kind": str(p.fault), "line": p.line, "message": p.message, "hint": p.hint} for p in entry.problems
         ],

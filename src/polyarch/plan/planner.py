@@ -96,6 +96,9 @@ class _Planner:
             why = against
         elif wish is Strategy.NATIVE and emulated:
             why = f"it has RUN steps, and this machine's processor does not execute {target}"
+        elif wish is Strategy.CROSS and emulated:
+            foreign = next(s for s in graph.stages if s.executes and s.platform not in self.facts.native)
+            why = f"stage {foreign.label} has RUN steps and is not pinned to the build platform"
         elif wish is Strategy.EMULATE and target in self.facts.native:
             why = "this machine's own processor executes it"
         if not why:
@@ -126,12 +129,10 @@ class _Planner:
         for stage in graph.stages:
             execution = self.facts.execution(stage.platform)
             problems += _problems(stage, target, self.bases, execution)
-            strategy = Strategy.NATIVE if execution.way == "native" else Strategy.EMULATE
-            reason = _reason(stage, target, execution)
-            if not stage.executes and strategy is Strategy.EMULATE:
-                strategy, reason = Strategy.NATIVE, "no RUN: files are copied, nothing of the platform is executed"
+            strategy, reason = _way(stage, graph, execution)
             base = _base_text(stage, graph)
             stages.append(StagePlan(stage.index, stage.label, stage.platform, base, strategy, reason))
+        problems += _foreign_target(graph)
         return PlatformPlan(target, tuple(stages), tuple(dict.fromkeys(problems)))
 
 
@@ -142,10 +143,29 @@ def _no_graft(stage: StagePlan, against: str) -> StagePlan:
     return StagePlan(stage.index, stage.label, stage.platform, stage.base, stage.strategy, reason)
 
 
-def _reason(stage: ResolvedStage, target: Platform, execution: Execution) -> str:
-    if stage.pinned and stage.platform != target:
-        return f"pinned to the build platform; {execution.why}"
-    return execution.why
+def _way(stage: ResolvedStage, graph: Graph, execution: Execution) -> tuple[Strategy, str]:
+    """How a stage is built that is no graft, and why so."""
+    if not stage.executes:
+        return Strategy.NATIVE, "no RUN: files are copied, nothing of the platform is executed"
+    if execution.way != "native":
+        return Strategy.EMULATE, execution.why
+    if stage.platform == graph.target_platform:
+        return Strategy.NATIVE, execution.why
+    pinned = "the build platform" if stage.pinned else str(stage.platform)
+    taken = ", ".join(sorted(stage.target_args))
+    once = "the same for every platform: once for all"
+    if stage.varies_by_platform:
+        once = f"{f'takes in {taken}' if taken else 'made of what differs'}: once for each platform"
+    return Strategy.CROSS, f"pinned to {pinned}, so it runs natively; {once}"
+
+
+def _foreign_target(graph: Graph) -> Iterator[Problem]:
+    """A target stage of another architecture: its image would not be what its label says."""
+    stage, target = graph.target, graph.target_platform
+    if (stage.platform.os, stage.platform.architecture) != (target.os, target.architecture):
+        message = f"stage {stage.label} is the image for {target}, but it is pinned to {stage.platform}"
+        hint = f"take --platform off its FROM and leave that to stages that others copy from, or leave {target} out"
+        yield Problem(Fault.INPUT, stage.line, message, hint)
 
 
 def _problems(

@@ -36,8 +36,10 @@ def run(
 ) -> Transplanted:  # fmt: skip
     """One graft for arm64 whose native build gives `image`, or fails when that is None."""
     arm = Work(ARM64, (), "arm", Graft(NATIVE, bases(layout), forced, not forced, "graft"))
-    target = SimpleNamespace(base=StageRef(0), triggers=(), instructions=())
-    request = SimpleNamespace(no_cache=False, keep_going=keep_going, docker_format=False, platforms=targets)
+    target = SimpleNamespace(label="stage-1", base=StageRef(0), triggers=(), instructions=())
+    request = SimpleNamespace(
+        no_cache=False, keep_going=keep_going, docker_format=False, platforms=targets, dockerfile=Path("Dockerfile")
+    )
     prepared: Any = SimpleNamespace(request=request, graph=lambda _platform: SimpleNamespace(target=target))
 
     async def build(works: Sequence[Work]) -> tuple[Images, Failures]:

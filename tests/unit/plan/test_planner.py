@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +13,10 @@ from polyarch.dockerfile.parse import parse_dockerfile
 from polyarch.emulation.emulators import Emulator
 from polyarch.facts.model import Facts, UserNamespace
 from polyarch.plan.model import BuildPlan, Fault, Strategy
-from polyarch.plan.planner import plan
+from polyarch.plan.planner import Wishes, plan
 
 AMD64, ARM64, S390X = map(parse_platform, ("amd64", "arm64", "s390x"))
+NO_WISHES = Wishes()
 TWO_STAGES = "FROM base AS build\nRUN make\nFROM base\nCOPY --from=build /x /x\n"
 
 
@@ -42,9 +44,13 @@ def base(*platforms: Platform, plain: bool = False) -> BaseAnswer:
     return BaseAnswer("base", "store", tuple((p, f"sha256:{i:064}") for i, p in enumerate(platforms)), plain=plain)
 
 
-def make(text: str, targets: tuple[Platform, ...], answer: BaseAnswer, found: Facts) -> BuildPlan:
+def make(
+    text: str, targets: tuple[Platform, ...], answer: BaseAnswer, found: Facts, wishes: Wishes = NO_WISHES
+) -> BuildPlan:
     graphs = {target: resolve(parse_dockerfile(text, "Dockerfile"), target, AMD64, {}) for target in targets}
-    return plan("Dockerfile", graphs, {name: answer for graph in graphs.values() for name in graph.images}, found)
+    return plan(
+        "Dockerfile", graphs, {name: answer for graph in graphs.values() for name in graph.images}, found, wishes
+    )
 
 
 def test_native_where_the_processor_runs_it_and_emulated_elsewhere() -> None:
@@ -78,12 +84,35 @@ def test_a_plain_manifest_of_another_platform_is_no_base() -> None:
     assert "single image" in found.platforms[0].problems[0].message
 
 
-def test_a_pinned_stage_is_native_on_every_target() -> None:
-    text = "FROM --platform=$BUILDPLATFORM base AS b\nRUN x\nFROM base\nCOPY --from=b /x /x\n"
-    found = make(text, (ARM64, S390X), base(AMD64, ARM64, S390X), facts(()))
+CROSS = "FROM --platform=$BUILDPLATFORM base AS b\nRUN x\nFROM base\nCOPY --from=b /x /x\n"
+
+
+def test_a_pinned_stage_is_cross_on_every_target_but_the_build_platform() -> None:
+    every = base(AMD64, ARM64, S390X)
+    found = make(CROSS, (AMD64, ARM64, S390X), every, facts(()))
     assert found.ok
-    assert all(entry.stages[0].strategy is Strategy.NATIVE for entry in found.platforms)
-    assert "pinned" in found.platforms[0].stages[0].reason
+    ways = [entry.stages[0].strategy for entry in found.platforms]
+    assert ways == [Strategy.NATIVE, Strategy.CROSS, Strategy.CROSS]
+    assert "pinned to the build platform, so it runs natively; the same" in found.platforms[1].stages[0].reason
+    each = make(CROSS.replace("RUN x", "ARG TARGETARCH\nRUN x"), (ARM64,), every, facts(()))
+    assert "takes in TARGETARCH: once for each platform" in each.platforms[0].stages[0].reason
+
+
+@pytest.mark.parametrize("platform", ["linux/amd64", "$BUILDPLATFORM"])
+def test_an_image_that_is_pinned_to_another_platform_is_refused_before_anything_runs(platform: str) -> None:
+    found = make(f"FROM --platform={platform} base\nRUN x\n", (AMD64, ARM64), base(AMD64, ARM64), facts((ARM64,)))
+    assert not found.platforms[0].problems
+    (problem,) = found.platforms[1].problems
+    assert problem.fault is Fault.INPUT
+    assert (problem.line, "pinned to linux/amd64" in problem.message) == (1, True)
+    assert "take --platform off" in problem.hint
+
+
+def test_cross_can_be_insisted_on_where_nothing_is_emulated() -> None:
+    every, wishes = base(AMD64, ARM64), Wishes(single={ARM64: Strategy.CROSS})
+    assert make(CROSS, (ARM64,), every, facts((ARM64,)), wishes).ok
+    (problem,) = make(TWO_STAGES, (ARM64,), every, facts((ARM64,)), wishes).platforms[0].problems
+    assert "stage build has RUN steps and is not pinned" in problem.message
 
 
 def test_an_older_variant_of_arm_serves_a_newer_one() -> None:
