@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from harness import Polyarch, dockerfile, events
 
-from conftest import PLATFORMS
+from conftest import EXAMPLE, PLATFORMS
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +88,32 @@ def test_what_a_stage_puts_off_runs_where_it_is_built_upon(polyarch: Polyarch, t
     build(polyarch, context, "--platform", "linux/amd64")
     said = polyarch.run("run", "stages", "--", "sh", "-c", "cat /child/off /child/own; ls /parent/off || echo none")
     assert said.stdout.splitlines() == ["put off", "own", "none"]
+
+
+def test_the_plan_shows_times_reasons_and_pictures_and_refuses_a_pinned_image(
+    polyarch: Polyarch, tmp_path: Path
+) -> None:
+    context = dockerfile(tmp_path / "c", *SHARED, "FROM debian:trixie", "COPY --from=tools /where /where")
+    (context / "input").write_text("one")
+    build(polyarch, context, "--platform", "linux/amd64")
+    stages = {
+        (e["platform"], s["stage"]): s for e in polyarch.json("plan", context, *ALL)["platforms"] for s in e["stages"]
+    }
+    assert stages["linux/amd64", "tools"]["seconds"] > 0
+    assert {stages[platform, "tools"]["strategy"] for platform in PLATFORMS} == {"native", "cross"}
+    assert stages["linux/s390x", "tools"]["seconds"] == stages["linux/amd64", "tools"]["seconds"]
+    table = polyarch.run("plan", EXAMPLE, *ALL).stdout
+    assert table.splitlines()[0].split() == ["PLATFORM", "STAGE", "BASE", "STRATEGY", "TIME", "NEEDS", "WHY"]
+    why = polyarch.run("plan", EXAMPLE, *ALL, "--why", "linux/s390x:build").stdout
+    assert "not native  this machine's processor does not execute linux/s390x" in why
+    assert "not graft   stage stage-1 installs packages in line 14" in why
+    assert polyarch.run("plan", EXAMPLE, *ALL, "-o", "mermaid").stdout.startswith("flowchart LR\n")
+    assert "linux_s390x_s0 -> linux_s390x_s1;" in polyarch.run("plan", EXAMPLE, *ALL, "-o", "dot").stdout
+    assert "linux/arm64:build" in polyarch.run("plan", EXAMPLE, *ALL, "--why", "linux/arm64:nope", code=2).stderr
+    dockerfile(context, "FROM --platform=linux/amd64 debian:trixie", "RUN true")
+    refused = polyarch.run("build", context, "--platform", "linux/arm64", code=2).stderr
+    assert "Dockerfile:1: stage stage-0 is the image for linux/arm64, but it is pinned to linux/amd64" in refused
+    assert "FROM … AS nope gives one" in polyarch.run("plan", context, "--target", "nope", code=2).stderr
 
 
 def test_a_failure_in_a_shared_stage_is_told_once(polyarch: Polyarch, tmp_path: Path) -> None:
