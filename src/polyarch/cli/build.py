@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,17 +11,13 @@ import typer
 from polyarch.cli.common import (
     Json,
     Platforms,
-    Strategies,
     TlsVerify,
     finish,
-    pairs,
-    platforms,
     print_json,
     sink,
     store,
-    wishes,
 )
-from polyarch.cli.plan import BuildArgs, Context, File, Target, chosen_dockerfile
+from polyarch.cli.request import BuildArgs, Context, File, Strategies, Target, read
 from polyarch.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,26 +57,19 @@ def build(
     json: Json = False,
 ) -> None:
     """Build a Dockerfile for several platforms side by side; prove the result; tag, write or push it as one index."""
-    from polyarch.build.model import Request
     from polyarch.oci.output import parse_output
     from polyarch.oci.reference import parse_reference
     from polyarch.verify.gate import prove
 
-    request = Request(
-        context=context,
-        dockerfile=chosen_dockerfile(context, file),
-        platforms=platforms(platform),
+    request = replace(
+        read(context, file, platform, build_arg, target, strategy, tls_verify=tls_verify),
         tags=tuple(parse_reference(text) for text in tag or []),
-        build_args=pairs("--build-arg", build_arg or []),
-        target=target,
         secrets=tuple(_secret(text) for text in secret or []),
         docker_format=format == "docker",
         keep_going=keep_going,
         no_cache=no_cache or prove_acceleration,
         accelerate=accelerate,
         prove_acceleration=prove_acceleration,
-        tls_verify=tls_verify,
-        wishes=wishes(strategy),
         prove_graft=prove_graft,
     )
     _check(request, push)

@@ -20,7 +20,6 @@ from polyarch.errors import InputError
 if TYPE_CHECKING:
     from polyarch.arch import Platform
     from polyarch.oci.layout import Layout
-    from polyarch.plan.planner import Wishes
 
 T = TypeVar("T")
 
@@ -28,10 +27,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print results, and progress 
 Platforms = Annotated[
     list[str] | None,
     typer.Option("--platform", help="Platforms, repeated or with commas: linux/amd64,linux/arm64."),
-]
-Strategies = Annotated[
-    list[str] | None,
-    typer.Option("--strategy", help="native, graft, cross, node or emulate; PLATFORM=WAY for one. Repeatable."),
 ]
 TlsVerify = Annotated[
     bool, typer.Option("--tls-verify/--no-tls-verify", help="Demand HTTPS and a valid certificate of the registry.")
@@ -65,27 +60,6 @@ def platforms(values: Sequence[str] | None) -> tuple[Platform, ...]:
     from polyarch.arch import host_platform, parse_platforms
 
     return parse_platforms(values or []) or (host_platform(),)
-
-
-def wishes(values: Sequence[str] | None) -> Wishes:
-    """`--strategy WAY` for all platforms, `PLATFORM=WAY` for one. Raises `InputError` for a way that is unknown."""
-    from polyarch.arch import parse_platform
-    from polyarch.plan.model import Strategy
-    from polyarch.plan.planner import Wishes
-
-    everywhere, single = None, {}
-    for value in values or []:
-        platform, _, way = value.rpartition("=")
-        try:
-            strategy = Strategy(way.strip().lower())
-        except ValueError as error:
-            known = ", ".join(Strategy)
-            raise InputError(f"--strategy {value}: no way is called {way!r}", hint=f"{known}") from error
-        if platform:
-            single[parse_platform(platform)] = strategy
-        else:
-            everywhere = strategy
-    return Wishes(everywhere, single)
 
 
 def pairs(option: str, values: Iterable[str]) -> tuple[tuple[str, str], ...]:

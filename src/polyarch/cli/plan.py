@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,25 +9,17 @@ import typer
 from polyarch.cli.common import (
     Json,
     Platforms,
-    Strategies,
     TlsVerify,
     finish,
-    pairs,
-    platforms,
     print_json,
     store,
     table,
-    wishes,
 )
+from polyarch.cli.request import BuildArgs, Context, File, Strategies, Target, read
 from polyarch.errors import InputError
 
 if TYPE_CHECKING:
     from polyarch.plan.model import BuildPlan, PlatformPlan, StagePlan
-
-Context = Annotated[Path, typer.Argument(metavar="CONTEXT", help="The build context, a folder.")]
-File = Annotated[Path | None, typer.Option("-f", "--file", help="The Dockerfile; CONTEXT/Dockerfile by default.")]
-BuildArgs = Annotated[list[str] | None, typer.Option("--build-arg", help="NAME=VALUE of an ARG.")]
-Target = Annotated[str, typer.Option("--target", help="The stage to build; the last by default.")]
 
 
 def plan(
@@ -51,39 +39,13 @@ def plan(
     json: Json = False,
 ) -> None:
     """Show how each stage would be built on each platform and why, and what would fail."""
-    from polyarch.build.model import Request
     from polyarch.build.prepare import prepare, refuse
     from polyarch.facts.gather import gather
 
-    request = Request(
-        context=context,
-        dockerfile=chosen_dockerfile(context, file),
-        platforms=platforms(platform),
-        build_args=pairs("--build-arg", build_arg or []),
-        target=target,
-        tls_verify=tls_verify,
-        wishes=wishes(strategy),
-    )
+    request = read(context, file, platform, build_arg, target, strategy, tls_verify=tls_verify)
     prepared = finish(prepare(request, gather(), store()))
     _print(prepared.plan, why, "json" if json else output)
     refuse(prepared)
-
-
-def chosen_dockerfile(context: Path, file: Path | None) -> Path:
-    """`-f`, with `-` a copy of standard input that goes when the process ends, else what podman takes.
-
-    That is CONTEXT/Dockerfile, or CONTEXT/Containerfile where only that exists.
-    """
-    if file is not None and str(file) != "-":
-        return file
-    if file is not None:
-        kept = tempfile.NamedTemporaryFile(prefix="Dockerfile.", delete=False)  # noqa: SIM115  # lives on until exit
-        atexit.register(Path(kept.name).unlink, missing_ok=True)
-        with kept:
-            kept.write(sys.stdin.buffer.read())
-        return Path(kept.name)
-    names = ("Dockerfile", "Containerfile")
-    return next((context / name for name in names if (context / name).is_file()), context / "Dockerfile")
 
 
 def _print(found: BuildPlan, why: str, output: str) -> None:
