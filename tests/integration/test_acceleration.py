@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,19 @@ def test_a_tool_that_is_upgraded_in_mid_build_is_still_right(polyarch: Polyarch,
 def test_the_example_is_the_same_as_a_plain_build(polyarch: Polyarch) -> None:
     done = polyarch.run("build", EXAMPLE, "--platform", ARM64, *ONE_BY_ONE, "--prove-acceleration", "--json")
     assert any("as a plain build makes them" in event["text"] for event in events(done.stderr))
+
+
+def test_accelerated_builds_run_at_the_same_time(polyarch: Polyarch, tmp_path: Path) -> None:
+    running = {}
+    for platform in (ARM64, S390X, f"{ARM64} "):  # the last one shares platform, table and storage with the first
+        name = platform.strip().replace("/", "-") + "x" * platform.count(" ")
+        app = dockerfile(tmp_path / name, "FROM debian:trixie", f"RUN seq 100 | xargs -n 1 echo {name} >/said")
+        options = ("--platform", platform.strip(), *ONE_BY_ONE, "--json")
+        running[platform] = polyarch.start("build", app, *options, stderr=subprocess.PIPE)
+    for platform, process in running.items():
+        _, stderr = process.communicate()
+        assert process.returncode == 0, stderr
+        assert "of 103 programs (most: seq 1)" in counted(stderr, platform.strip())
 
 
 def test_no_trace_is_left_in_the_image(polyarch: Polyarch, tmp_path: Path) -> None:

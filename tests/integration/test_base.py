@@ -11,12 +11,10 @@ pytestmark = pytest.mark.slow
 EPOCH = {"SOURCE_DATE_EPOCH": "1760000000"}
 
 
-def make(polyarch: Polyarch, *more: str) -> tuple[str, str]:
-    """The digest of a base for this machine, and what was said; under whichever name the archive has it whole."""
+def make(polyarch: Polyarch, *more: str, platform: str = "linux/amd64") -> tuple[str, str]:
+    """The digest of a base, and what was said; under whichever name the archive has it whole."""
     for suite in SUITES:
-        arguments = polyarch.argv(
-            "base", suite, "-t", "made", "--platform", "linux/amd64", "--json", *apt_options(), *more
-        )
+        arguments = polyarch.argv("base", suite, "-t", "made", "--platform", platform, "--json", *apt_options(), *more)
         done = subprocess.run(arguments, env=polyarch.env | EPOCH, capture_output=True, text=True)
         if done.returncode == 0:
             return json.loads(done.stdout)["digest"], done.stderr
@@ -31,6 +29,14 @@ def test_a_base_is_the_same_bytes_when_it_is_made_again(empty: Polyarch) -> None
     third, said = make(empty)
     assert [event["text"] for event in events(said)] == ["made before: kept"]
     assert third == first
+
+
+def test_twins_bootstrap_a_foreign_base_to_the_same_bytes(empty: Polyarch) -> None:
+    accelerated, said = make(empty, platform="linux/arm64")
+    assert any("emulated" in event["text"] and "programs" in event["text"] for event in events(said))
+    plain, said = make(empty, "--no-cache", "--no-accelerate", platform="linux/arm64")
+    assert not any("programs" in event["text"] for event in events(said))
+    assert plain == accelerated
 
 
 def test_a_base_is_what_it_says(kept: Polyarch) -> None:

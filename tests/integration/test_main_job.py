@@ -177,9 +177,17 @@ def test_rows_of_a_real_database_come_from_every_architecture(
         assert rows[8]["Theme"] is None
 
 
+def handlers_and_mounts() -> tuple[list[str], list[str]]:
+    """What the host shows of handlers and of tables of twins."""
+    handlers = sorted(path.name for path in Path("/proc/sys/fs/binfmt_misc").glob("*"))
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return handlers, [line for line in mounts if "binfmt_misc" in line or "twins" in line]
+
+
 def test_a_build_killed_in_its_middle_leaves_no_name_and_goes_on_from_what_was_done(
     polyarch: Polyarch, tmp_path: Path
 ) -> None:
+    before = handlers_and_mounts()
     context = tmp_path / "context"
     context.mkdir()
     (context / "Dockerfile").write_text(
@@ -202,6 +210,7 @@ def test_a_build_killed_in_its_middle_leaves_no_name_and_goes_on_from_what_was_d
     while processes("sleep 71.5") and time.monotonic() < end:
         time.sleep(0.1)
     assert processes("sleep 71.5") == [], "nothing outlives the build"
+    assert handlers_and_mounts() == before
     assert "slow" not in polyarch.run("images").stdout
     text = (context / "Dockerfile").read_text().replace("sleep 71.5; ", "")
     (context / "Dockerfile").write_text(text)

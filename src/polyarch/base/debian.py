@@ -18,6 +18,7 @@ from pathlib import Path
 
 from polyarch import places, run
 from polyarch.arch import ARCHES, Platform
+from polyarch.base.accelerate import Twins
 from polyarch.emulation.namespace import Namespace
 from polyarch.errors import BuildError, InputError
 from polyarch.oci import layers, notes
@@ -71,9 +72,16 @@ def kept(layout: Layout, wish: Wish, platform: Platform) -> Descriptor | None:
 
 
 async def make(
-    namespace: Namespace, layout: Layout, wish: Wish, platforms: Sequence[Platform], show: Sink
+    namespace: Namespace,
+    layout: Layout,
+    wish: Wish,
+    platforms: Sequence[Platform],
+    show: Sink,
+    twins: Twins | None = None,
 ) -> Mapping[Platform, Descriptor]:
     """Make one root per platform, as many at once as there are processors; all that finish are kept.
+
+    `twins` are those of the namespace, if it has any.
 
     Raises `BuildError` with mmdebstrap's last words for the first platform that fails, `HostError` when mmdebstrap is
     missing.
@@ -84,7 +92,7 @@ async def make(
 
     async def one(platform: Platform) -> Descriptor:
         async with places_free:
-            return await _make_one(namespace, layout, wish, platform, show)
+            return await _make_one(namespace, layout, wish, platform, show, twins)
 
     tasks = {platform: asyncio.create_task(one(platform)) for platform in platforms}
     try:
@@ -101,24 +109,34 @@ def index_of(manifests: Mapping[Platform, Descriptor]) -> Document:
     return document(Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(manifests.values())))
 
 
-async def _make_one(namespace: Namespace, layout: Layout, wish: Wish, platform: Platform, show: Sink) -> Descriptor:
+async def _make_one(
+    namespace: Namespace, layout: Layout, wish: Wish, platform: Platform, show: Sink, twins: Twins | None
+) -> Descriptor:
     arch = ARCHES[platform]
+
+    def on_line(line: str) -> None:
+        if twins:
+            twins.watch(platform, line)
+        _progress(show, platform, line)
+
     show(Event("start", str(platform), f"bootstrapping debian:{wish.suite} ({arch.debian})"))
     with layout.incoming() as (path, file):
-        argv = _command(wish, arch.debian, path.absolute())
+        argv = _command(wish, arch.debian, path.absolute(), twins.options(platform) if twins else [])
         try:
-            await run.stream(namespace.enter(argv), lambda line: _progress(show, platform, line), env=_epoch(wish))
+            await run.stream(namespace.enter(argv), on_line, env=_epoch(wish))
         except BuildError as error:
             raise _explain(error, wish, platform) from error
         show(Event("step", str(platform), "compressing"))
         diff_id, layer = await asyncio.to_thread(layers.compress, layout, file)
     descriptor = _image(layout, wish, platform, diff_id, layer)
     notes.write(_record(wish, platform), descriptor)
-    show(Event("done", str(platform), f"{layer.size / 1e6:.0f} MB compressed"))
+    counts = namespace.dispatched().get(platform)
+    emulated = f", {counts}" if counts else ""
+    show(Event("done", str(platform), f"{layer.size / 1e6:.0f} MB compressed{emulated}"))
     return descriptor
 
 
-def _command(wish: Wish, architecture: str, tar: Path) -> list[str]:
+def _command(wish: Wish, architecture: str, tar: Path, more: Sequence[str]) -> list[str]:
     return [
         "mmdebstrap",
         "--mode=root",  # root of the namespace
@@ -129,6 +147,7 @@ def _command(wish: Wish, architecture: str, tar: Path) -> list[str]:
         "--customize-hook=rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\"",  # the build machine's, not the image's
         *(f"--aptopt={option}" for option in wish.apt_options),
         *([f"--include={','.join(wish.include)}"] if wish.include else []),
+        *more,
         wish.suite,
         str(tar),
         *([wish.mirror] if wish.mirror else []),

@@ -16,7 +16,7 @@ from polyarch.build.prepare import Prepared
 from polyarch.dockerfile.graph import ImageRef
 from polyarch.emulation import binfmt
 from polyarch.emulation.dispatcher import program
-from polyarch.emulation.twins import catalogue, packs, table
+from polyarch.emulation.twins import catalogue, packs, proofs, table
 from polyarch.emulation.twins.pair import Coverage, Twin
 from polyarch.errors import InputError, PolyarchError
 from polyarch.facts.model import Facts
@@ -39,19 +39,20 @@ async def accelerate(
         show(Event("note", "acceleration", f"off: it needs the isolation {_ISOLATION}, not {facts.isolation}"))
         return None
     try:
-        dispatcher = program.find()
         twins = [twin for p in foreign for twin in await _twins(prepared, p, facts, layout, show)]
-        if not twins:
-            return None
-        emulators = [emulator for p in wanted if (emulator := facts.emulator(p))]
-        shown = table.make(twins, emulators)
-        programs = [(e.platform, program.with_emulator(dispatcher, e.path)) for e in emulators]
+        return acceleration(twins, wanted, facts) if twins else None
     except (PolyarchError, OSError) as error:
         hint = f" ({error.hint})" if isinstance(error, PolyarchError) and error.hint else ""
         show(Event("note", "acceleration", f"off: {error}{hint}"))
         return None
-    lines = tuple(binfmt.registration_line(ARCHES[platform], path) for platform, path in programs)
-    return Acceleration(shown, lines)
+
+
+def acceleration(twins: Sequence[Twin], platforms: Iterable[Platform], facts: Facts) -> Acceleration:
+    """The table of these twins, and handlers for the platforms. Raises `HostError` when there is no dispatcher."""
+    dispatcher = program.find()
+    emulators = [emulator for platform in platforms if (emulator := facts.emulator(platform))]
+    lines = [binfmt.registration_line(ARCHES[e.platform], program.with_emulator(dispatcher, e.path)) for e in emulators]
+    return Acceleration(table.make(twins, emulators), tuple(lines))
 
 
 async def coverage(
@@ -70,7 +71,7 @@ async def coverage(
     await bases.fetch(layout, answer, [facts.platform, platform], tls_verify=tls_verify)
     found = packs.of_base(layout, native, foreign, ARCHES[facts.platform], ARCHES[platform])
     more = compilers.kept(native, ARCHES[platform]) or Coverage(())
-    return Coverage((*found.twins, *more.twins), (*found.missing, *more.missing))
+    return proofs.without_disproved(Coverage((*found.twins, *more.twins), (*found.missing, *more.missing)))
 
 
 async def _twins(prepared: Prepared, platform: Platform, facts: Facts, layout: Layout, show: Sink) -> Sequence[Twin]:

@@ -115,7 +115,7 @@ class Builder:
         counts = self._engine.dispatched().get(item.platform)
         emulated = f", {counts}" if counts else ""
         self._show(Event("done", str(item.platform), f"built in {seconds:.1f} s{emulated}"))
-        return BuiltImage(item.platform, descriptor, reused=False, seconds=seconds, log=log)
+        return BuiltImage(item.platform, descriptor, reused=False, seconds=seconds, log=log, programs=counts)
 
     async def _once(self, stage: StageWork, platform: Platform, log: IO[str]) -> None:
         """Build a stage, or wait for the platform that does."""

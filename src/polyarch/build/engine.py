@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from polyarch import places, run
-from polyarch.arch import Platform, by_elf
+from polyarch.arch import Platform
 from polyarch.build.adopt import adopt
 from polyarch.dockerfile.lower import CONTEXT, GeneratedFile
 from polyarch.emulation.dispatcher.counts import Counts
@@ -166,12 +166,7 @@ class Engine:
 
     def dispatched(self) -> dict[Platform, Counts]:
         """How many programs of each platform the dispatcher has started until now, natively and emulated."""
-        found = self._namespace.dispatched()
-        return {
-            arch.platform: counts
-            for (machine, elf_class, order), counts in found.items()
-            for arch in by_elf(machine, 32 * elf_class, "little" if order == 1 else "big")
-        }
+        return self._namespace.dispatched()
 
     def start_container(self, digest: str) -> tuple[str, Path]:
         """A working container on an imported manifest; returns its name and where its root is mounted inside."""

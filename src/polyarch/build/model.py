@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyarch.arch import Platform
+from polyarch.emulation.dispatcher.counts import Counts
 from polyarch.oci.model import Descriptor
 from polyarch.oci.reference import Reference
 from polyarch.plan.planner import Wishes
@@ -38,7 +39,7 @@ class BuiltImage:
     """One platform's image in the layout; `reused` when an earlier build of the same inputs had made it.
 
     `seconds` is how long it took this time, `grafted` says that its layers were taken over from another platform's,
-    `node` names the machine that built it ("" for this one).
+    `node` names the machine that built it ("" for this one); `programs` what an accelerated build started.
     """
 
     platform: Platform
@@ -48,6 +49,7 @@ class BuiltImage:
     log: Path | None = field(default=None)
     grafted: bool = False
     node: str = ""
+    programs: Counts | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -59,4 +61,5 @@ class BuiltImage:
             "node": self.node or None,
             "seconds": round(self.seconds, 3),
             "log": str(self.log) if self.log else None,
+            "programs": self.programs.as_dict() if self.programs else None,
         }

@@ -17,6 +17,9 @@ def base(
     mirror: Annotated[str, typer.Option("--mirror", help="The archive's address; mmdebstrap's own by default.")] = "",
     aptopt: Annotated[list[str] | None, typer.Option("--aptopt", help="An option of apt, kept in the image.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Make it anew.")] = False,
+    accelerate: Annotated[
+        bool, typer.Option("--accelerate/--no-accelerate", help="Run native twins of tools where emulation would.")
+    ] = True,
     json: Json = False,
 ) -> None:
     """Make a base image for several platforms out of Debian's packages, for places without a registry."""
@@ -30,7 +33,8 @@ def base(
     names = [str(parse_reference(text)) for text in tag or [name]]
     wanted = platforms(platform)
     layout = store()
-    document = finish(make_base(layout, wish, wanted, gather(), sink(json), no_cache=no_cache))
+    show = sink(json)
+    document = finish(make_base(layout, wish, wanted, gather(), show, no_cache=no_cache, accelerated=accelerate))
     layout.tag(document, names)
     if json:
         print_json({"names": names, "digest": document.digest, "platforms": [str(p) for p in wanted]})

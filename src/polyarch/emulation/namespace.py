@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyarch import places, run
+from polyarch.arch import Platform
 from polyarch.emulation.dispatcher import counts, program
 from polyarch.errors import HostError
 
@@ -42,8 +43,8 @@ class Namespace:
         run.capture(self.enter(["install", "-D", "-m", f"{mode:o}", "/dev/stdin", str(path)]), stdin=data)
         return path
 
-    def dispatched(self) -> dict[tuple[int, int, int], counts.Counts]:
-        """What the dispatcher has counted until now, by machine, class and byte order of the ELF header."""
+    def dispatched(self) -> dict[Platform, counts.Counts]:
+        """How many programs of each platform the dispatcher has started until now, natively and emulated."""
         return counts.read(Path(f"/proc/{self.pid}/root{self.scratch}/count/log"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from polyarch.arch import ARCHES, host_platform
+from polyarch.arch import host_platform, parse_platform
 from polyarch.emulation.dispatcher import counts, program
 from polyarch.emulation.emulators import Emulator
 from polyarch.emulation.twins import table
@@ -19,6 +19,7 @@ from polyarch.emulation.twins.pair import Twin
 from polyarch.errors import HostError
 
 SHOW = '#!/bin/sh\nshift 4; echo "emulated $0" "$@" >&2; echo "$#"\n'
+PYTHON = Path(sys.executable).resolve()
 ECHO = Path(shutil.which("printenv") or "/usr/bin/printenv").resolve()  # what plays the foreign program
 
 
@@ -32,22 +33,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ready(folder: Path, monkeypatch: pytest.MonkeyPatch, tool: Tool) -> Path:
-    """Make the table for one tool; returns the foreign file."""
+def ready(folder: Path, monkeypatch: pytest.MonkeyPatch, tool: Tool, native: Path = PYTHON) -> Path:
+    """Make the table for one tool, answered by the program `native`; returns the foreign file."""
     monkeypatch.setenv("POLYARCH_CACHE", str(folder / "cache"))
     monkeypatch.setattr(table, "TABLE", folder / "table")
     foreign = folder / "foreign"
     shutil.copyfile(ECHO, foreign)
     foreign.chmod(0o755)
-    identity, twin = identify(foreign), identify(Path(sys.executable).resolve())
+    identity, twin = identify(foreign), identify(native)
     assert identity is not None
     assert twin is not None
-    libraries = subprocess.run(["ldd", str(Path(sys.executable).resolve())], capture_output=True, text=True).stdout
+    libraries = subprocess.run(["ldd", str(native)], capture_output=True, text=True).stdout
     found = tuple((line.split()[0], Path(line.split()[2])) for line in libraries.splitlines() if "=> /" in line)
     qemu = folder / "qemu"
     qemu.write_text(SHOW)
     made = table.make(
-        [Twin(tool, identity.build_id, identity.size, Path(sys.executable).resolve(), Path(twin.loader), found)],
+        [Twin(tool, identity.build_id, identity.size, native, Path(twin.loader), found)],
         [Emulator(host_platform(), qemu, (), ())],
     )
     shutil.copytree(made, folder / "table", copy_function=os.link)
@@ -79,9 +80,8 @@ def test_a_known_file_is_answered_by_its_twin_with_argv0_arguments_and_exit_stat
     done = call(folder, foreign, ANSWER, argv0="-odd name")
     assert (done.returncode, done.stdout) == (7, "-odd name ['x']\n")
     assert why(folder) == ["t"]
-    ((key, counted),) = counts.read(folder / "table" / "count" / "log").items()
-    arch = ARCHES[host_platform()]
-    assert key[0] == arch.elf_machine
+    ((platform, counted),) = counts.read(folder / "table" / "count" / "log").items()
+    assert platform == host_platform()
     assert counted.native == (("foreign", 1),)
     assert counted.share == 0
 
@@ -120,6 +120,31 @@ def test_arguments_are_added_exchanged_and_refused(folder: Path, monkeypatch: py
     assert "emulated" in call(folder, foreign, ["a"], env={"C_INCLUDE_PATH": "/x"}).stderr
     assert "emulated" not in call(folder, foreign, ["--versions", "-fplugi"]).stderr
     assert why(folder) == ["t", "a", "a", "a", "t"]
+
+
+def test_only_known_scripts_of_a_root_without_more_modules_are_answered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, modules = folder / "script", folder / "modules"
+    script.write_text("import sys; print(sys.argv)\n")
+    tool = Tool("usr/bin/printenv", "coreutils", scripts=("/other", str(script)), refuse_paths=(str(modules),))
+    foreign = ready(folder, monkeypatch, tool)
+    assert call(folder, foreign, ["-B", str(script), "-x"]).stdout == f"['{script}', '-x']\n"
+    for args in (["-c", "1", str(script)], [f"{script}2"], ["-B"], []):
+        assert "emulated" in call(folder, foreign, args).stderr
+    modules.mkdir()
+    assert "emulated" in call(folder, foreign, [str(script)]).stderr
+    assert why(folder) == ["t", "a", "a", "a", "a", "a"]
+
+
+def test_a_thousand_programs_at_once_are_all_answered_and_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = ready(folder, monkeypatch, Tool("usr/bin/printenv", "coreutils"), Path(shutil.which("true") or ""))
+    command = [folder / "dispatcher", foreign, "true"]
+    running = [subprocess.Popen(command, env={}) for _ in range(1000)]
+    assert {process.wait() for process in running} == {0}
+    assert why(folder) == ["t"] * 1000
 
 
 @pytest.mark.parametrize(
@@ -205,5 +230,5 @@ def test_records_that_are_none_are_left_out(tmp_path: Path) -> None:
     good = counts.RECORD.pack(b"u", 2, 1, 183, b"perl")
     log.write_bytes(good + b"?" * counts.RECORD.size + good + b"t")
     found = counts.read(log)
-    assert found[183, 2, 1].emulated == (("perl", "no twin", 2),)
-    assert str(found[183, 2, 1]) == "emulated 100% of 2 programs (most: perl 2)"
+    assert found[parse_platform("linux/arm64")].emulated == (("perl", "no twin", 2),)
+    assert str(found[parse_platform("linux/arm64")]) == "emulated 100% of 2 programs (most: perl 2)"

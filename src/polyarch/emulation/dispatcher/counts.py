@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polyarch.arch import Platform, by_elf
+
 # A record as in dispatcher.c: the reason, EI_CLASS, EI_DATA, e_machine, and the program's name padded with NUL.
 RECORD = struct.Struct("<cBBH59s")
 _REASONS = {
@@ -21,6 +23,7 @@ _REASONS = {
     "b": "a broken table",
 }
 _TWIN = "t"
+_LITTLE = 1  # ELFDATA2LSB
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ class Counts:
         return {"native": dict(self.native), "emulated": emulated, "share": round(self.share, 4)}
 
 
-def read(log: Path) -> dict[tuple[int, int, int], Counts]:
-    """Read a log; counts by (e_machine, EI_CLASS, EI_DATA). What is no record (a build can write there) is left out."""
+def read(log: Path) -> dict[Platform, Counts]:
+    """Read a log. What is no record (a build can write there) is left out."""
     data = log.read_bytes() if log.exists() else b""
     native: defaultdict[tuple[int, int, int], Counter[str]] = defaultdict(Counter)
     emulated: defaultdict[tuple[int, int, int], Counter[tuple[str, str]]] = defaultdict(Counter)
@@ -59,9 +62,10 @@ def read(log: Path) -> dict[tuple[int, int, int], Counts]:
         elif reason in _REASONS:
             emulated[machine, elf_class, order][name, _REASONS[reason]] += 1
     return {
-        key: Counts(
+        arch.platform: Counts(
             tuple(native[key].most_common()),
             tuple((name, why, count) for (name, why), count in emulated[key].most_common()),
         )
         for key in sorted(native.keys() | emulated.keys())
+        for arch in by_elf(key[0], 32 * key[1], "little" if key[2] == _LITTLE else "big")
     }

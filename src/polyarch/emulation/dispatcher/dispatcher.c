@@ -11,7 +11,8 @@
  *     s BYTES     size that the foreign file must have      l PATH  loader     L PATHS  library path     p PATH  program
  *     + ARG       put in front of the arguments             & ARG   put behind them
  *     = OLD > NEW an argument that is exchanged              - ARG  with this argument (a prefix, if it ends in *): qemu
- *     e NAME      with this variable: qemu
+ *     e NAME      with this variable: qemu                  x PATH  if this exists: qemu
+ *     ? SCRIPT    only if the first argument that is no option is one of these
  * qemu/MACHINE-CLASS-DATA   the emulators, named by numbers of the ELF header
  * count/log                 records of 64 bytes, one a program: twin ('t') or why not, class, data, machine, name
  *
@@ -171,12 +172,20 @@ static int is_privileged(int file, const struct statx *about)
     return (about->stx_mode & 06000) || CALL(SYS_fgetxattr, file, XATTR_NAME_CAPS, NULL, 0) > 0;
 }
 
-/* Whether an argument or a variable makes the twin's answer another one. */
+/* Whether an argument, a variable or a file makes the twin's answer another one. */
 static int is_refused(const struct twin *twin, char **args, char **env)
 {
+    int limited = 0, known = 0;
+    char **script = args;
+    while (*script && **script == '-')
+        script++;
     for (const char *field = twin->fields; field < twin->end; field += length(field) + 1) {
         if (*field == 'e' && variable(env, field + 1))
             return 1;
+        if (*field == 'x' && CALL(SYS_faccessat, AT_FDCWD, field + 1, 0, 0) == 0)
+            return 1;
+        if (*field == '?')
+            limited = 1, known |= *script && same(*script, field + 1);
         if (*field != '-')
             continue;
         size_t size = length(++field);
@@ -188,7 +197,7 @@ static int is_refused(const struct twin *twin, char **args, char **env)
                 return 1;
         }
     }
-    return 0;
+    return limited && !known;
 }
 
 /* Read the twin's record; TWIN, or why there is none. */

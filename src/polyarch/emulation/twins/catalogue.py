@@ -2,11 +2,11 @@
 
 A tool is here only if its output is the same on every processor. Not here, and why:
 
-- `dpkg`, `dpkg-query`, `dpkg-divert`, `make` (MAKE_HOST), `bash` (MACHTYPE): the architecture is compiled in
+- `make` (MAKE_HOST), `bash` (MACHTYPE, printf): the architecture is compiled in
 - `uname`, `arch`, `getconf`, `lscpu`, `ldd`, `ldconfig`, `setarch`: that is what they are about
 - `printf`, `seq`, `numfmt`: long double has 64 bits of precision on amd64 and 113 on arm64 and s390x
 - `od`: byte order; `who`, `users`, `pinky`: utmp; `stdbuf`: preloads a library; `chroot`: leaves the table behind
-- perl, Python: they load extensions
+- Python, and perl but for known scripts on perl-base alone: they load extensions, and say the machine's name
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ class Tool:
 
     `twin` is the native file when it is called otherwise (a cross compiler). Arguments: `front` and `back` are added,
     `exchange` replaces one; with one of `refuse` (`x*`: any that begins with x) or a variable of `refuse_env`, the
-    tool is emulated after all. `files` are loaded by the twin at run time. {triplet}, {debian}, {gcc} are filled in.
+    tool is emulated after all. `files` are loaded by the twin at run time. `stamp` is the name of the architecture
+    that is compiled in (`stamp.py`). With `scripts` the first argument that is no option must be one of them, and with
+    one of `refuse_paths` in the root the tool is emulated; shared objects below `modules` are shown to the twin beside
+    `Polyarch.pm`. {triplet}, {debian}, {gcc} are filled in, {host} is the native triplet.
     """
 
     path: str
@@ -38,17 +41,24 @@ class Tool:
     refuse: tuple[str, ...] = ()
     refuse_env: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    stamp: str = ""
+    scripts: tuple[str, ...] = ()
+    refuse_paths: tuple[str, ...] = ()
+    modules: str = ""
 
     @property
     def name(self) -> str:
         """The file's name."""
         return self.path.rpartition("/")[2]
 
-    def filled(self, arch: Arch, gcc: str) -> Tool:
+    def filled(self, arch: Arch, host: Arch, gcc: str = "") -> Tool:
         """The tool on roots of one architecture."""
+        names = {"{triplet}": arch.triplet, "{debian}": arch.debian, "{host}": host.triplet, GCC: gcc}
 
         def fill(text: str) -> str:
-            return text.replace("{triplet}", arch.triplet).replace("{debian}", arch.debian).replace(GCC, gcc)
+            for name, value in names.items():
+                text = text.replace(name, value)
+            return text
 
         return replace(
             self,
@@ -59,6 +69,9 @@ class Tool:
             back=tuple(map(fill, self.back)),
             exchange=tuple((fill(old), fill(new)) for old, new in self.exchange),
             files=tuple(map(fill, self.files)),
+            stamp=fill(self.stamp),
+            refuse_paths=tuple(map(fill, self.refuse_paths)),
+            modules=fill(self.modules),
         )
 
 
@@ -89,9 +102,14 @@ BASE: tuple[Tool, ...] = (
     *_tools("gzip", "gzip"),
     *_tools("findutils", "find xargs"),
     *_tools("diffutils", "cmp diff diff3 sdiff"),
-    *_tools("debianutils", "run-parts tempfile"),
+    *_tools("debianutils", "ischroot run-parts tempfile"),
     *_tools("util-linux", "getopt flock"),
     *_tools("dpkg", "dpkg-deb dpkg-split update-alternatives"),
+    *(
+        replace(tool, stamp="{debian}")
+        for tool in _tools("dpkg", "dpkg dpkg-query dpkg-divert dpkg-trigger", refuse=("--version",))
+    ),
+    *_tools("dpkg", "dpkg-statoverride", refuse=("--version",)),
     *(
         replace(tool, front=_APT_OPTIONS, refuse=_APT_REFUSE)
         for tool in _tools("apt", "apt apt-get apt-cache apt-mark")
@@ -99,6 +117,31 @@ BASE: tuple[Tool, ...] = (
     *(replace(tool, front=_APT_OPTIONS, refuse=_APT_REFUSE) for tool in _tools("apt", "apt-config")),
     *_tools("apt", "copy file gpgv http mirror rred sqv store", "usr/lib/apt/methods"),
     *_tools("apt", "apt-helper", "usr/lib/apt", refuse=_APT_REFUSE),
+    *(
+        replace(tool, front=_APT_OPTIONS, refuse=_APT_REFUSE)
+        for tool in _tools("apt", "apt-extracttemplates", "usr/lib/apt")
+    ),
+    # What configures packages: of these scripts it is known that they ask for nothing that is the processor's.
+    Tool(
+        "usr/bin/perl",
+        "perl-base",
+        front=("-I{libraries}/perl", "-MPolyarch={host},{triplet}"),
+        refuse=("-M*", "-m*"),
+        refuse_env=("PERL5LIB", "PERL5OPT", "PERL_HASH_SEED"),
+        scripts=(
+            "/usr/share/debconf/frontend",
+            *(f"/usr/sbin/{name}" for name in ("dpkg-preconfigure", "pam-auth-update", "update-rc.d")),
+            *(f"/usr/bin/{name}" for name in ("deb-systemd-helper", "deb-systemd-invoke", "debconf-set-selections")),
+        ),
+        # extensions that perl-base does not bring
+        refuse_paths=(
+            "/usr/lib/{triplet}/perl5",
+            "/usr/lib/{triplet}/perl",
+            "/usr/local/lib/{triplet}/perl",
+            "/etc/perl/sitecustomize.pl",
+        ),
+        modules="usr/lib/{host}/perl-base",
+    ),
     *_tools("sqv", "sqv"),
     *_tools("gpgv", "gpgv"),
 )
@@ -151,16 +194,16 @@ COMPILERS: tuple[Tool, ...] = (
 )
 
 
-def base_tools(arch: Arch) -> tuple[Tool, ...]:
+def base_tools(arch: Arch, host: Arch) -> tuple[Tool, ...]:
     """The tools of a base; none for an architecture on which they could behave otherwise."""
-    return tuple(tool.filled(arch, "") for tool in BASE) if arch.architecture in ACCELERATED else ()
+    return tuple(tool.filled(arch, host) for tool in BASE) if arch.architecture in ACCELERATED else ()
 
 
 def compiler_tools(arch: Arch, gcc: str) -> tuple[Tool, ...]:
     """The tools of the compiler pack for gcc of this major version."""
     package = arch.triplet.replace("_", "-")
     found = (replace(tool, package=tool.package.replace("{package}", package)) for tool in COMPILERS)
-    return tuple(tool.filled(arch, gcc) for tool in found) if arch.architecture in ACCELERATED else ()
+    return tuple(tool.filled(arch, arch, gcc) for tool in found) if arch.architecture in ACCELERATED else ()
 
 
 def accelerated(arch: Arch) -> bool:

@@ -20,7 +20,7 @@ from polyarch.errors import InputError
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import Manifest, parse_document
 
-_RECIPE = 2  # raised when the same roots give other twins
+_RECIPE = 4  # raised when the same roots give other twins
 Open = Callable[[], Sequence[BinaryIO]]
 
 
@@ -29,9 +29,17 @@ def of_base(layout: Layout, native: str, foreign: str, host: Arch, arch: Arch) -
 
     Raises `InputError` when a layer cannot be read.
     """
-    tools = catalogue.base_tools(arch)
+    tools = catalogue.base_tools(arch, host)
     key = store.pack_key(_RECIPE, native, foreign, tools)
     return store.load(key) or _make(key, tools, host, lambda: _blobs(layout, native), lambda: _blobs(layout, foreign))
+
+
+def of_root(layout: Layout, native: str, foreign: Path, host: Arch, arch: Arch) -> Coverage:
+    """The twins for programs of a root in a folder; `native` is the digest of a manifest, as for `of_base`."""
+    tools, there = catalogue.base_tools(arch, host), tree.Tree(foreign)
+    key = store.pack_key(_RECIPE, native, sorted(there.versions().items()), tools)
+    with _unpacked(lambda: _blobs(layout, native), _of_twins(tools), libraries=True) as here:
+        return store.save(key, pair(here, there, tools, host))
 
 
 def of_archives(key: str, native: Path, foreign: Path, tools: Sequence[Tool], host: Arch) -> Coverage:
@@ -40,10 +48,16 @@ def of_archives(key: str, native: Path, foreign: Path, tools: Sequence[Tool], ho
 
 
 def _make(key: str, tools: Sequence[Tool], host: Arch, native: Open, foreign: Open) -> Coverage:
-    twins = {tool.twin or tool.path for tool in tools} | {path for tool in tools for path in tool.files}
     originals = {tool.path for tool in tools}
-    with _unpacked(native, twins, libraries=True) as here, _unpacked(foreign, originals, libraries=False) as there:
-        return store.save(key, pair(here, there, tools, host.triplet))
+    with (
+        _unpacked(native, _of_twins(tools), libraries=True) as here,
+        _unpacked(foreign, originals, libraries=False) as there,
+    ):
+        return store.save(key, pair(here, there, tools, host))
+
+
+def _of_twins(tools: Sequence[Tool]) -> set[str]:
+    return {tool.twin or tool.path for tool in tools} | {path for tool in tools for path in tool.files}
 
 
 @contextlib.contextmanager

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyarch.arch import Arch
 from polyarch.emulation.twins.catalogue import Tool
 from polyarch.emulation.twins.elf import Identity, identify
+from polyarch.emulation.twins.stamp import stamped
 from polyarch.emulation.twins.tree import Tree
 
 # What glibc loads by itself when a thread is cancelled.
 _ALWAYS = ("libgcc_s.so.1",)
 _ARGV0 = b"--argv0"  # an option that ld.so has since glibc 2.33
+_REDIRECT = Path(__file__).with_name("Polyarch.pm")
 _FOLDERS = ("usr/lib/{}", "lib/{}", "usr/lib64", "lib64", "usr/lib", "lib")
 
 
@@ -37,15 +40,18 @@ class Coverage:
     missing: tuple[tuple[Tool, str], ...] = ()
 
 
-def pair(native: Tree, foreign: Tree, tools: Iterable[Tool], triplet: str) -> Coverage:
-    """Pair the tools of two trees; `triplet` is the native one's. Tools that the foreign tree lacks are left out."""
+def pair(native: Tree, foreign: Tree, tools: Iterable[Tool], host: Arch) -> Coverage:
+    """Pair the tools of two trees; `host` is the native one's. Tools that the foreign tree lacks are left out.
+
+    Twins with another architecture's stamp are written into the native tree's folder.
+    """
     here, there = native.versions(), foreign.versions()
     twins, missing = [], []
     for tool in tools:
         file = foreign.find(tool.path)
         if file is None:
             continue
-        found = _differs(tool, here, there) or _twin(tool, native, foreign, file, triplet)
+        found = _differs(tool, here, there) or _twin(tool, native, foreign, file, host)
         if isinstance(found, Twin):
             twins.append(found)
         else:
@@ -63,7 +69,7 @@ def _differs(tool: Tool, here: dict[str, str], there: dict[str, str]) -> str:
     return ""
 
 
-def _twin(tool: Tool, native: Tree, foreign: Tree, file: Path, triplet: str) -> Twin | str:
+def _twin(tool: Tool, native: Tree, foreign: Tree, file: Path, host: Arch) -> Twin | str:
     program = native.find(tool.twin or tool.path)
     extra = [native.find(path) for path in tool.files]
     original, other = identify(file), identify(program) if program else None
@@ -76,14 +82,29 @@ def _twin(tool: Tool, native: Tree, foreign: Tree, file: Path, triplet: str) -> 
     )
     if changed:
         return "it is not as its package brought it"
-    files = [path for path in extra if path]
-    libraries = _closure(native, other, files, triplet)
+    modules = _modules(tool, native)
+    if modules is None:
+        return "its modules are not as their package brought them"
+    files = {path.name: path for path in extra if path} | modules
+    libraries = _closure(native, other, files, host.triplet)
     loader = native.find(other.loader)
     if libraries is None or loader is None:
         return "a library of the native program is missing"
     if _ARGV0 not in loader.read_bytes():
         return "its native loader is too old (glibc 2.33 is needed)"
-    return Twin(tool, original.build_id, original.size, program, loader, libraries)
+    made = _stamped(tool, native, program, host) if tool.stamp else program
+    if made is None:
+        return f"it does not say {host.debian} in one place"
+    return Twin(tool, original.build_id, original.size, made, loader, libraries)
+
+
+def _stamped(tool: Tool, native: Tree, program: Path, host: Arch) -> Path | None:
+    data = stamped(program.read_bytes(), host.debian, tool.stamp)
+    made = native.path / "stamped" / tool.stamp / tool.name
+    if data is not None:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_bytes(data)
+    return made if data is not None else None
 
 
 def _changed(tree: Tree, package: str, path: str, file: Path) -> bool:
@@ -93,10 +114,25 @@ def _changed(tree: Tree, package: str, path: str, file: Path) -> bool:
     return known is not None and known != hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def _closure(tree: Tree, program: Identity, files: Sequence[Path], triplet: str) -> tuple[tuple[str, Path], ...] | None:
+def _modules(tool: Tool, native: Tree) -> dict[str, Path] | None:
+    """The shared objects of perl's modules and `Polyarch.pm`, by their place; None when one of them was changed."""
+    if not tool.modules:
+        return {}
+    folder, found = native.path / tool.modules, {"perl/Polyarch.pm": _REDIRECT}
+    for path in folder.rglob("*.so"):
+        name = str(path.relative_to(folder))
+        if _changed(native, tool.package, f"{tool.modules}/{name}", path):
+            return None
+        found[f"perl/{name}"] = path
+    return found
+
+
+def _closure(
+    tree: Tree, program: Identity, files: Mapping[str, Path], triplet: str
+) -> tuple[tuple[str, Path], ...] | None:
     """Everything that is loaded with the program, under the name that it is asked for by; None when one is missing."""
-    found = {path.name: path for path in files}
-    todo = [*program.needed, *(name for path in files for name in _needed(path))]
+    found = dict(files)
+    todo = [*program.needed, *(name for path in files.values() for name in _needed(path))]
     while todo:
         name = todo.pop()
         if name in found:

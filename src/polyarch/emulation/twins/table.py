@@ -23,9 +23,16 @@ from polyarch.emulation.emulators import Emulator
 from polyarch.emulation.twins.pair import Twin
 from polyarch.emulation.twins.store import Store, folder
 
-_RECIPE = 1  # raised when the same twins make another table
+_RECIPE = 2  # raised when the same twins make another table
 _SHORT = 16
 _MOST_FIELDS = 8000  # bytes, of one record; the dispatcher has room for 8192
+
+
+def tables() -> Path:
+    """All tables; `count` in there is where a namespace in which they are shown mounts its folder for the log."""
+    found = folder() / "tables"
+    (found / "count").mkdir(parents=True, exist_ok=True)
+    return found
 
 
 def make(twins: Iterable[Twin], emulators: Iterable[Emulator]) -> Path:
@@ -38,7 +45,7 @@ def make(twins: Iterable[Twin], emulators: Iterable[Emulator]) -> Path:
     said = json.dumps(
         [_RECIPE, sorted((k, v.hex()) for k, v in files.items()), sorted((k, v.name) for k, v in links.items())]
     )
-    target = folder() / "tables" / hashlib.sha256(said.encode()).hexdigest()
+    target = tables() / hashlib.sha256(said.encode()).hexdigest()
     if not target.exists():
         _write(target, files, links)
     return target
@@ -71,10 +78,11 @@ def _record(twin: Twin, store: Store) -> bytes:
     tool = twin.tool
     loader, libraries, program = (f"{TABLE}/{path}" for path in _paths(twin, store))
     fields = [f"s{twin.size}", f"l{loader}", f"L{libraries}", f"p{program}"]
-    fields += [f"+{arg}" for arg in tool.front] + [f"&{arg}" for arg in tool.back]
+    fields += [f"+{arg}".replace("{libraries}", libraries) for arg in tool.front] + [f"&{arg}" for arg in tool.back]
     for old, new in tool.exchange:
         fields += [f"={old}", f">{libraries}/{new.rpartition('/')[2]}"]
     fields += [f"-{arg}" for arg in tool.refuse] + [f"e{name}" for name in tool.refuse_env]
+    fields += [f"x{path}" for path in tool.refuse_paths] + [f"?{path}" for path in tool.scripts]
     data = b"".join(field.encode() + b"\0" for field in fields)
     if len(data) > _MOST_FIELDS:
         raise ValueError(f"the record of {tool.path} is too long for the dispatcher")

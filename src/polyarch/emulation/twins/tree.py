@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
+from urllib.parse import unquote
 
 import zstandard
 
@@ -23,6 +24,7 @@ from polyarch.errors import InputError
 
 STATUS = "var/lib/dpkg/status"
 INFO = "var/lib/dpkg/info"
+ARCHIVES = "var/cache/apt/archives"
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _MOST_LINKS = 16
 # Builds of one source: Debian's rebuilds (+b1) and cross builds (cross1) carry the source's version and a suffix.
@@ -57,14 +59,23 @@ class Tree:
         return None
 
     def versions(self) -> dict[str, str]:
-        """Installed packages and the version of the source they were built of (dpkg's status file)."""
+        """Packages and the version of the source they were built of.
+
+        Installed ones (dpkg's status file); in a root that is only unpacked yet, those whose archives lie in apt's
+        cache.
+        """
         status = self.path / STATUS
         found = {}
         for entry in status.read_text(encoding="utf-8", errors="replace").split("\n\n") if status.exists() else ():
             fields = dict(line.partition(": ")[::2] for line in entry.splitlines() if not line.startswith(" "))
             if fields.get("Status", "").endswith(" installed"):
                 found[fields.get("Package", "")] = source_version(fields.get("Version", ""))
-        return found
+        return found or self._archives()
+
+    def _archives(self) -> dict[str, str]:
+        """By their names, NAME_VERSION_ARCHITECTURE.deb, quoted as in a URL (apt-pkg/acquire-item.cc)."""
+        names = (path.stem.split("_") for path in (self.path / ARCHIVES).glob("*_*_*.deb"))
+        return {name: source_version(unquote(version)) for name, version, *_ in names}
 
     def sums(self, package: str) -> dict[str, str]:
         """Path and MD5 of each file as the package brought it (`<package>.md5sums` of dpkg)."""
