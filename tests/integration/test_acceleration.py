@@ -122,6 +122,19 @@ def test_without_a_compiler_builds_go_on_plainly_and_say_so(polyarch: Polyarch, 
     assert "emulated" not in counted(done.stderr, ARM64)
 
 
+def test_twins_and_originals_answer_the_corpus_alike(polyarch: Polyarch, tmp_path: Path) -> None:
+    own = Polyarch(polyarch.home, tmp_path / "cache")  # proofs lie in the cache
+    found = own.json("accelerate", "prove", "debian:trixie", "--platform", ARM64)
+    assert [row for row in found if row["differing"]] == []
+    assert {"/usr/bin/dpkg", "/usr/bin/perl", "/usr/bin/sort"} <= {row["path"] for row in found}
+    said = own.json("accelerate", "status", "debian:trixie", "--platform", ARM64)[ARM64]
+    assert all(row["proved"] for row in said["native"])
+    assert (
+        "no twin with commands"
+        in own.run("accelerate", "prove", "debian:trixie", "nosuch", "--platform", ARM64, code=2).stderr
+    )
+
+
 def test_status_names_what_runs_natively_and_why_not(polyarch: Polyarch) -> None:
     said = polyarch.json("accelerate", "status", "debian:trixie", "--platform", ARM64)[ARM64]
     assert {"/usr/bin/dash", "/usr/bin/apt-get"} <= {row["path"] for row in said["native"]}
