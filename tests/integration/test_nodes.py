@@ -133,6 +133,22 @@ def test_an_image_that_a_node_builds_is_the_one_that_is_built_here(site: Site, t
     assert contents(alone, "app") == contents(here, "app")
 
 
+def test_a_pinned_stage_runs_here_for_an_image_that_a_node_builds(site: Site, tmp_path: Path) -> None:
+    files = dockerfile(
+        tmp_path / "c", "FROM --platform=$BUILDPLATFORM debian:trixie AS tools", "ARG TARGETARCH",
+        "RUN echo $(uname -m)-$TARGETARCH > /made", "FROM debian:trixie", *BOUND, "COPY --from=tools /made /made",
+        "RUN uname -m >> /made",
+    )  # fmt: skip
+    user = site.user(tmp_path / "user")
+    arguments = (files, "-t", "app", "--platform", ARM, "--strategy", f"{ARM}=node")
+    planned = user.json("plan", files, "--platform", ARM, "--strategy", f"{ARM}=node")["platforms"][0]["stages"]
+    assert [stage["strategy"] for stage in planned] == ["cross", "node"]
+    assert user.json("build", *arguments)["images"][0]["node"] == "arm"
+    assert user.run("run", "app", "--platform", ARM, "--", "cat", "/made").stdout.split() == ["x86_64-arm64", "aarch64"]
+    again = user.run("build", *arguments, "--no-cache", "--json")
+    assert texts(again.stderr).count("tools: RUN") == 1
+
+
 def test_the_planner_prefers_a_node_to_emulation_and_sends_only_what_is_new(site: Site, tmp_path: Path) -> None:
     user, files = site.user(tmp_path / "p"), tmp_path / "c"
     dockerfile(files, "FROM debian:trixie", "COPY big /", *BOUND, "RUN dpkg --print-architecture > /arch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +13,7 @@ from polyarch import places
 from polyarch.arch import Platform
 from polyarch.build import history
 from polyarch.build.culprit import find
-from polyarch.build.engine import BuildArgs, Builds, stage_name
+from polyarch.build.engine import BuildArgs, Builds, base_name, stage_name
 from polyarch.build.failure import explain, stage_platform
 from polyarch.build.graft import hand_on
 from polyarch.build.model import BuiltImage
@@ -37,11 +37,20 @@ class Builder:
     """The platforms of one build; holds what they share and what became of them.
 
     `fetch` brings bases (by digest) into the layout. `done` are the keys of stages that this very command has built,
-    so that they count even where nothing of earlier ones does; what is built is added. `node`: the engine is one's.
+    so that they count even where nothing of earlier ones does; what is built is added. `node`: the engine is one's, and
+    `given` are stages (key -> manifest in the layout) that were made elsewhere.
     """
 
     def __init__(
-        self, prepared: Prepared, engine: Builds, show: Sink, fetch: Fetch, done: set[str], *, node: bool = False
+        self,
+        prepared: Prepared,
+        engine: Builds,
+        show: Sink,
+        fetch: Fetch,
+        done: set[str],
+        *,
+        node: bool = False,
+        given: Mapping[str, str] | None = None,
     ) -> None:
         self._prepared = prepared
         self._engine = engine
@@ -49,6 +58,7 @@ class Builder:
         self._fetch = fetch
         self._done = done
         self._node = node
+        self._given = given or {}
         self._logs = _log_folder()
         self._free = asyncio.Semaphore(max(2, os.cpu_count() or 1))
         self._stages: dict[str, asyncio.Task[None]] = {}
@@ -61,7 +71,10 @@ class Builder:
         """Build them side by side."""
         if not self._prepared.request.no_cache or self._done:
             self._images = await self._engine.stages(stage.key for item in todo for stage in item.stages)
-        known = self._done & self._images.keys() if self._prepared.request.no_cache else self._images.keys()
+        known = self._done & self._images.keys() if self._prepared.request.no_cache else set(self._images)
+        known |= self._given.keys()
+        await self._engine.import_bases(self._given.values())
+        self._images |= {key: base_name(digest) for key, digest in self._given.items()}
         missing = {item.platform: item.missing(known) for item in todo}
         digests = list(dict.fromkeys(d for stages in missing.values() for stage in stages for d in stage.bases))
         await self._fetch(digests)

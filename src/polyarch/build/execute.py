@@ -11,6 +11,7 @@ from polyarch.base import resolve as bases
 from polyarch.build.accelerate import accelerate
 from polyarch.build.builder import Builder
 from polyarch.build.compare import demand_same
+from polyarch.build.crossed import Crossed
 from polyarch.build.engine import Builds, open_engine
 from polyarch.build.graft import load
 from polyarch.build.model import BuiltImage
@@ -89,12 +90,16 @@ async def _make(
         return await _build_missing(prepared, works, facts, layout, show, done)
 
     async def there(engine: Builds, item: Work, tell: Sink) -> tuple[Images, Failures]:
-        return await Builder(prepared, engine, tell, fetch, set(), node=True).all([item])
+        try:
+            given = await crossed.of(item)
+        except PolyarchError as error:
+            return {}, {item.platform: error}
+        return await Builder(prepared, engine, tell, fetch, set(), node=True, given=given).all([item])
 
     async def fetch(digests: Collection[str]) -> None:
         await _fetch_bases(prepared, layout, digests)
 
-    build = here
+    build, crossed = here, Crossed(prepared, layout, here)
     if any(entry.node for entry in prepared.plan.platforms):
         from polyarch.build.onnodes import NodeBuilds  # asyncssh is not worth its start-up time without nodes
 

@@ -125,7 +125,7 @@ def _no_node(entry: PlatformPlan, graph: Graph, known: Known) -> str:
         return ""
     if not known.nodes:
         return "no node is known for it (polyarch node add)"
-    runs = {stage.platform for stage in graph.stages if stage.executes} | {entry.platform}
+    runs = {s.platform for s in graph.stages if s.executes and s.platform != known.facts.platform} | {entry.platform}
     told = (
         f"{answer.node.name}: {answer.problem or f'it does not build for {entry.platform}'}"
         for answer in known.nodes

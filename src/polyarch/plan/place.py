@@ -1,6 +1,7 @@
 """Which platforms go to a node: those that it executes natively, where this machine would emulate them or cannot.
 
-Pure: the nodes were asked before. A platform goes to a node as a whole, so the node must execute all of its stages.
+Pure: the nodes were asked before. A platform goes to a node as a whole, but for stages that are pinned to this machine:
+the node must execute all others.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def placed(made: BuildPlan, graphs: Mapping[Platform, Graph], answers: Sequence[
     """The plan with nodes in it; the order of `answers` is kept."""
     wanted = candidates(made, wishes)
     entries = (
-        _placed(entry, graphs[entry.platform], answers, forced=_forced(entry.platform, made, wishes))
+        _placed(entry, graphs[entry.platform], made.host, answers, forced=_forced(entry.platform, made, wishes))
         if entry.platform in wanted
         else entry
         for entry in made.platforms
@@ -37,8 +38,10 @@ def placed(made: BuildPlan, graphs: Mapping[Platform, Graph], answers: Sequence[
     return replace(made, platforms=tuple(entries))
 
 
-def _placed(entry: PlatformPlan, graph: Graph, answers: Sequence[Answer], *, forced: bool) -> PlatformPlan:
-    runs = {stage.platform for stage in graph.stages if stage.executes} | {entry.platform}
+def _placed(
+    entry: PlatformPlan, graph: Graph, host: Platform, answers: Sequence[Answer], *, forced: bool
+) -> PlatformPlan:
+    runs = {s.platform for s in graph.stages if s.executes and s.platform != host} | {entry.platform}
     able = tuple(answer.node.name for answer in answers if runs <= set(answer.platforms))
     # that a sound node is for other platforms only is no news, unless the user insists on a node
     why = "; ".join(_against(answer, runs) for answer in answers if answer.problem or forced)
@@ -51,7 +54,12 @@ def _placed(entry: PlatformPlan, graph: Graph, answers: Sequence[Answer], *, for
     if able:
         otherwise = Strategy.EMULATE if possible and not forced else None
         reason = f"executed natively on {' or '.join(able)}"
-        stages = tuple(replace(s, strategy=Strategy.NODE, reason=reason, otherwise=otherwise) for s in entry.stages)
+        stages = tuple(
+            s
+            if s.strategy is Strategy.CROSS
+            else replace(s, strategy=Strategy.NODE, reason=reason, otherwise=otherwise)
+            for s in entry.stages
+        )
         return replace(entry, stages=stages, problems=ours, node=NodePlan(able, forced, otherwise is not None))
     if forced:
         message = f"--strategy {entry.platform}=node is not possible: {why or 'there is no node'}"
