@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import tarfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +90,30 @@ def test_another_version_or_a_changed_file_is_no_twin(tmp_path: Path, version: s
     found = pair(root(tmp_path / "native"), root(tmp_path / "foreign", version, md5=md5), [TOOL], HOST)
     assert found.twins == ()
     assert found.missing == ((TOOL, why),)
+
+
+def test_a_root_that_is_only_unpacked_is_paired_by_its_archives(tmp_path: Path) -> None:
+    foreign = root(tmp_path / "foreign")
+    (foreign.path / tree.STATUS).write_text("")
+    archives = foreign.path / tree.ARCHIVES
+    archives.mkdir(parents=True)
+    (archives / "sed_1%3a4.9-2+b1_arm64.deb").touch()
+    assert foreign.versions() == {"sed": "1:4.9-2"}
+    assert len(pair(root(tmp_path / "native", "1:4.9-2"), foreign, [TOOL], HOST).twins) == 1
+
+
+def test_modules_are_shown_in_their_places_unless_one_was_changed(tmp_path: Path) -> None:
+    native, foreign = root(tmp_path / "native"), root(tmp_path / "foreign")
+    module = native.path / "usr/lib/modules/auto/A/A.so"
+    module.parent.mkdir(parents=True)
+    shutil.copyfile(library("libc.so.6"), module)
+    tool = replace(TOOL, modules="usr/lib/modules")
+    (twin,) = pair(native, foreign, [tool], HOST).twins
+    assert dict(twin.libraries)["perl/auto/A/A.so"] == module
+    assert dict(twin.libraries)["perl/Polyarch.pm"].name == "Polyarch.pm"
+    with (native.path / tree.INFO / "sed.md5sums").open("a") as sums:
+        sums.write(f"{'0' * 32}  usr/lib/modules/auto/A/A.so\n")
+    assert "modules" in pair(native, foreign, [tool], HOST).missing[0][1]
 
 
 def test_a_missing_library_is_no_twin(tmp_path: Path) -> None:
