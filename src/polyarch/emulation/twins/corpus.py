@@ -96,6 +96,7 @@ stat | @ -c '%n %s %a %F %U' text tree; @ nothing
 sync | @ text; @ nothing
 tac | @ text bytes
 tail | @ -n 2 text; @ -n +3 text; @ -c 4 text
+tempfile | @ -n t; ls t; @ --nosuch
 tee | echo a | @ x; cat x; echo b | @ -a x nowhere/x; cat x
 timeout | @ 0.05 sleep 5; echo $?; @ 5 true; echo $?; @ -s KILL 0.05 sleep 5; echo $?
 touch | @ -d @5 x; stat -c %Y x; @ nowhere/x
