@@ -135,6 +135,14 @@ def test_twins_and_originals_answer_the_corpus_alike(polyarch: Polyarch, tmp_pat
     )
 
 
+def test_a_base_whose_packages_cannot_be_read_is_emulated_and_says_so(polyarch: Polyarch, tmp_path: Path) -> None:
+    base = dockerfile(tmp_path / "base", "FROM debian:trixie", "RUN rm -r /var/lib/dpkg")
+    polyarch.run("build", base, "-t", "other", "--platform", f"linux/amd64,{ARM64}", "--strategy", f"{ARM64}=emulate")
+    app = dockerfile(tmp_path / "app", "FROM other", "RUN uname -m")
+    done = polyarch.run("build", app, "--platform", ARM64, *ONE_BY_ONE, "--json")
+    assert any("no tool of other has a twin (not of package" in event["text"] for event in events(done.stderr))
+
+
 def test_status_names_what_runs_natively_and_why_not(polyarch: Polyarch) -> None:
     said = polyarch.json("accelerate", "status", "debian:trixie", "--platform", ARM64)[ARM64]
     assert {"/usr/bin/dash", "/usr/bin/apt-get"} <= {row["path"] for row in said["native"]}

@@ -86,7 +86,11 @@ async def _twins(prepared: Prepared, platform: Platform, facts: Facts, layout: L
             await bases.fetch(layout, answer, [facts.platform], tls_verify=prepared.request.tls_verify)
             await compilers.fetch(native, facts, layout, ARCHES[platform], show)
         tls_verify = prepared.request.tls_verify
-        found += (await coverage(answer, platform, facts, layout, tls_verify=tls_verify)).twins
+        covered = await coverage(answer, platform, facts, layout, tls_verify=tls_verify)
+        if not covered.twins:
+            why = covered.missing[0][1] if covered.missing else "it has none of the tools that are known"
+            show(Event("note", str(platform), f"emulated: no tool of {answer.name} has a twin ({why})"))
+        found += covered.twins
     return found
 
 
