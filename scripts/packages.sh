@@ -2,7 +2,7 @@
 # Installs the Debian packages that polyarch and its tests use, those that are missing only. Debian 12 and 13; needs root or sudo.
 set -eu
 packages="python3-venv buildah skopeo podman crun runc uidmap qemu-user-static mmdebstrap arch-test docker-registry
-mariadb-server openssh-server iproute2 fuse-overlayfs debian-archive-keyring util-linux openssl apache2-utils patch gcc libc6-dev"
+mariadb-server openssh-server iproute2 etcd-server fuse-overlayfs debian-archive-keyring util-linux openssl apache2-utils patch gcc libc6-dev"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"

@@ -32,7 +32,7 @@ LINE = (
     "cli",
 )
 # What only one room may speak.
-ONLY = {"subprocess": {"run"}, "httpx": {"registry"}, "typer": {"cli"}, "asyncssh": {"nodes"}}
+ONLY = {"subprocess": {"run"}, "httpx": {"registry"}, "typer": {"cli"}, "asyncssh": {"nodes"}, "kr8s": {"nodes"}}
 LONGEST_MODULE = 400
 
 

@@ -110,7 +110,7 @@ class NodeBuilds:
 
         self._show(Event("start", str(item.platform), f"on node {answer.node.name}"))
         try:
-            async with open_session(answer.node, answer.abilities) as session:
+            async with open_session(answer.node, answer.abilities, item.platform) as session:
                 made, failures = await self._there(RemoteEngine(session, self._layout), item, show)
         except NodeError as error:
             return {}, {item.platform: error}

@@ -1,4 +1,4 @@
-"""`polyarch node`: machines that build for their own processor, reached over SSH."""
+"""`polyarch node`: machines and clusters that build for their own processors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 def add(
     name: Name,
     address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="ssh://[USER@]HOST[:PORT][/FOLDER]; HOST as in ~/.ssh/config.")
+        str,
+        typer.Argument(metavar="ADDRESS", help="ssh://[USER@]HOST[:PORT][/FOLDER] or kubernetes://CONTEXT/NAMESPACE."),
     ],
     platform: Annotated[
         list[str] | None, typer.Option("--platform", help="What it builds for; its own processor when left out.")
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="How many platforms it builds at once.")] = 2,
+    image: Annotated[str, typer.Option("--image", help="What a cluster's pods run: buildah, a shell and tar.")] = "",
     json: Json = False,
 ) -> None:
     """Add a machine, once it answers and can build."""
@@ -34,7 +36,9 @@ def add(
     from polyarch.nodes.ask import ask
     from polyarch.nodes.model import Node, parse_address, parse_name
 
-    node = Node(parse_name(name), parse_address(address), parse_platforms(platform or []), slots)
+    node = Node(parse_name(name), parse_address(address), parse_platforms(platform or []), slots, image)
+    if bool(image) != (node.address.scheme == "kubernetes"):
+        raise InputError("--image is for kubernetes:// nodes, and they need one", hint="--image HOST/buildah:TAG")
     if any(other.name == node.name for other in inventory.load()):
         raise InputError(f"there is a node {name} already", hint=f"polyarch node rm {name}")
     answer = finish(ask(node, fresh=True))
@@ -100,7 +104,7 @@ def _row(answer: Answer) -> tuple[str, ...]:
         found.machine,
         f"{found.engine} {versions.get(found.engine, '')}".strip() or "-",
         found.isolation or "-",
-        f"{found.free / 2**30:.0f} GiB",
+        f"{found.free / 2**30:.0f} GiB" if found.free else "-",
         str(found.busy),
         str(answer.node.slots),
     )

@@ -22,6 +22,7 @@ from polyarch.nodes.session import shell
 from polyarch.nodes.ssh import connect
 
 _FRESH = 60.0  # seconds for which an answer, or that there was none, is not asked for again
+_CLUSTER_LIMIT = 3.0  # seconds for a cluster to say which machines it has
 _LIMIT = 60.0  # seconds for trying what works there, after the connection stands; done once per boot
 _ENGINES = ("buildah", "podman")
 _TRIALS = frozenset({"executes", "isolation", "refused"})
@@ -38,6 +39,8 @@ async def ask(node: Node, *, fresh: bool = False) -> Answer:
     memory = _Memory(node)
     if not fresh and memory.fresh():
         return memory.answer()
+    if node.address.scheme == "kubernetes":
+        return await _ask_cluster(node, memory)
     known = "" if fresh else first(memory.lines, "key")
     slug = node.platforms[0].slug if node.platforms else ""
     said: list[bytes] = []
@@ -55,6 +58,22 @@ async def ask(node: Node, *, fresh: bool = False) -> Answer:
     if not first(lines, "machine"):
         said_last = ended.stderr.splitlines()[-1:]
         return memory.keep(why=": ".join([f"node {node.name} runs no POSIX shell for this login", *said_last]))
+    return memory.keep(lines)
+
+
+async def _ask_cluster(node: Node, memory: _Memory) -> Answer:
+    from polyarch.nodes import pod  # its client library is an extra
+
+    try:
+        async with asyncio.timeout(_CLUSTER_LIMIT):
+            architectures = await pod.architectures(node)
+    except NodeError as error:
+        return memory.keep(why=error.message, hint=error.hint)
+    except TimeoutError:
+        return memory.keep(why=f"node {node.name}: the cluster did not answer within {_CLUSTER_LIMIT:g} s")
+    # what runs in a pod is the image's, and was tried out by whoever made it
+    slugs = [p.slug for p in ARCHES if p.os == "linux" and p.architecture in architectures]
+    lines = ["machine cluster", "engine buildah", "isolation chroot", *(f"executes {slug}" for slug in slugs)]
     return memory.keep(lines)
 
 
@@ -106,7 +125,7 @@ def _faults(node: Node, lines: Sequence[str], own: Platform | None, executes: Se
 
 def _untried(node: Node, lines: Sequence[str], own: Platform | None, executes: Sequence[Platform]) -> Iterator[Fault]:
     """What did not work when it was tried."""
-    if not node.platforms and own is None:
+    if not node.platforms and own is None and not executes:
         machine = first(lines, "machine")
         yield Fault(f"polyarch does not know its architecture, {machine}", "add it with --platform")
     for platform in node.platforms or ((own,) if own else ()):

@@ -75,7 +75,8 @@ def _node(entry: dict[str, Any]) -> Node:
     slots = int(entry.get("slots", DEFAULT_SLOTS))
     if slots < 1:
         raise InputError(f"node {entry['name']} has {slots} slots", hint="it takes one at least")
-    return Node(parse_name(entry["name"]), parse_address(entry["address"]), platforms, slots)
+    address, image = parse_address(entry["address"]), str(entry.get("image", ""))
+    return Node(parse_name(entry["name"]), address, platforms, slots, image)
 
 
 def _file() -> Path:

@@ -13,19 +13,29 @@ from polyarch.errors import InputError
 DEFAULT_FOLDER = "~/.cache/polyarch-node"
 DEFAULT_SLOTS = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_WANTED = "ssh://[USER@]HOST[:PORT][/FOLDER], HOST as in ~/.ssh/config"
+_KUBERNETES = "kubernetes://"
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # a DNS label, RFC 1123
+_WANTED = "ssh://[USER@]HOST[:PORT][/FOLDER], HOST as in ~/.ssh/config; or kubernetes://CONTEXT/NAMESPACE"
+POD_FOLDER = "/var/lib/polyarch"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a node is. What is empty or 0 is left to the OpenSSH client's configuration; `folder` to polyarch."""
+    """Where a node is. What is empty or 0 is left to the OpenSSH client's configuration; `folder` to polyarch.
+
+    With the scheme `kubernetes`, `host` is a context of the user's kubeconfig, and `namespace` is one of its cluster's.
+    """
 
     host: str
     user: str = ""
     port: int = 0
     folder: str = ""
+    scheme: str = "ssh"
+    namespace: str = ""
 
     def __str__(self) -> str:
+        if self.scheme == "kubernetes":
+            return f"kubernetes://{self.host}/{self.namespace}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         user, port = f"{self.user}@" if self.user else "", f":{self.port}" if self.port else ""
         return f"ssh://{user}{host}{port}{self.folder}"
@@ -39,17 +49,22 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine that may build: `slots` platforms at once. Without `platforms` it builds for its own processor."""
+    """A machine that may build: `slots` platforms at once. Without `platforms` it builds for its own processor.
+
+    A cluster builds in pods of `image` (with buildah, a shell and tar), for the processors that its machines have.
+    """
 
     name: str
     address: Address
     platforms: tuple[Platform, ...] = ()
     slots: int = DEFAULT_SLOTS
+    image: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As the inventory and `--json` have it."""
         platforms = [str(platform) for platform in self.platforms]
-        return {"name": self.name, "address": str(self.address), "platforms": platforms, "slots": self.slots}
+        plain = {"name": self.name, "address": str(self.address), "platforms": platforms, "slots": self.slots}
+        return plain | ({"image": self.image} if self.image else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +109,7 @@ class Answer:
         """What builds may be sent there for."""
         if self.abilities is None or self.abilities.faults:
             return ()
-        own = (self.abilities.own,) if self.abilities.own else ()
+        own = (self.abilities.own,) if self.abilities.own else self.abilities.executes
         return tuple(p for p in self.node.platforms or own if p in self.abilities.executes)
 
     @property
@@ -113,7 +128,9 @@ def parse_name(text: str) -> str:
 
 
 def parse_address(text: str) -> Address:
-    """Read `ssh://[user@]host[:port][/folder]`. Raises `InputError`."""
+    """Read `ssh://[user@]host[:port][/folder]` or `kubernetes://context/namespace`. Raises `InputError`."""
+    if text.startswith(_KUBERNETES):
+        return _parse_cluster(text)
     try:
         parts = urlsplit(text)
         port = parts.port or 0
@@ -133,3 +150,11 @@ def parse_address(text: str) -> Address:
     # urlsplit lower-cases the host, and ~/.ssh/config minds case
     spelled = re.search(re.escape(host), parts.netloc.rpartition("@")[2], re.IGNORECASE)
     return Address(spelled[0] if spelled else host, user, port, folder.rstrip("/"))
+
+
+def _parse_cluster(text: str) -> Address:
+    """Contexts are named freely (`user@cluster`, `arn:…/name`), so the namespace is what follows the last slash."""
+    context, _, namespace = text.removeprefix(_KUBERNETES).rpartition("/")
+    if not context or not context.isprintable() or not _NAMESPACE.fullmatch(namespace):
+        raise InputError(f"{text!r} is no address of a node", hint=_WANTED)
+    return Address(context, folder=POD_FOLDER, scheme="kubernetes", namespace=namespace)

@@ -16,9 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from polyarch.arch import Platform
 from polyarch.errors import NodeError
+from polyarch.nodes.link import Ended, Link, lost
 from polyarch.nodes.model import Abilities, Node
-from polyarch.nodes.ssh import Connection, Ended, connect
+from polyarch.nodes.reach import reach
 from polyarch.nodes.tree import Entry, contents, stream
 
 _SCRIPTS = Path(__file__).with_name("scripts")
@@ -42,7 +44,7 @@ class Session:
 
     node: Node
     abilities: Abilities
-    connection: Connection
+    link: Link
     id: str
     root: str
     memory: str
@@ -67,7 +69,7 @@ class Session:
         missing = {(pair[0], pair[1]): None for pair in pairs if len(pair) == 2}
         work = f"work/{self.id}"
         tar = stream([(f"{work}/{name}", entries) for name, entries in trees.items()], missing, f"{work}/new")
-        ended = await self.connection.execute(shell("unpack", self.root, self.id), stdin=tar)
+        ended = await self.link.execute(shell("unpack", self.root, self.id), stdin=tar)
         if ended.code:
             raise NodeError(f"node {self.node.name} could not take files in", detail=ended.stderr, hint=self._look)
         return sum(wanted[key].size for key in missing if key in wanted)
@@ -82,7 +84,7 @@ class Session:
 
     async def holds(self, image: str) -> bool:
         """Whether the node's storage has an image of that name."""
-        return (await self.connection.execute(self.engine("inspect", "--type", "image", image))).code == 0
+        return (await self.link.execute(self.engine("inspect", "--type", "image", image))).code == 0
 
     async def load(self, folder: str, image: str) -> None:
         """Bring the image layout `folder` of `work` into the storage under a name; `folder` is a word of small letters.
@@ -92,19 +94,25 @@ class Session:
         pull = ["sh", "-c", 'cd "$1" && shift && exec "$@"', "pull", self.work]
         found = (await self.check([*pull, *self.engine("pull", "--quiet", f"oci:{folder}")])).decode().split()
         await self.check(self.engine("tag", found[-1] if found else "", image))
-        await self.connection.execute(self.engine("rmi", f"localhost/{folder}"))  # that name alone; some make none
+        await self.link.execute(self.engine("rmi", f"localhost/{folder}"))  # that name alone; some make none
 
     async def build(self, argv: Sequence[str], on_line: Callable[[str], None]) -> Ended:
-        """Run a build command and hand on each line of what it prints; ends when it ends, however it does."""
+        """Run a build command and hand on each line of what it prints.
+
+        A machine that goes down ends its commands before its connections: a build that failed when the session was over
+        has not failed by itself.
+        """
         lines = Lines(on_line)
-        ended = await self.connection.execute(shell("build", self.work, *argv), out=lines.take)
+        ended = await self.link.execute(shell("build", self.work, *argv), out=lines.take)
         lines.close()
+        if ended.code and (await self.link.execute(["test", "-f", f"{self.work}/pid"])).code:
+            raise lost(self.node, "it ended the build")
         return ended
 
     async def check(self, argv: Sequence[str], *, stdin: bytes = b"") -> bytes:
         """Run a command that must succeed; returns what it printed."""
         out = io.BytesIO()
-        ended = await self.connection.execute(argv, stdin=[stdin], out=_write(out))
+        ended = await self.link.execute(argv, stdin=[stdin], out=_write(out))
         if ended.code:
             what = argv[3] if argv[:2] == ["sh", "-c"] else self.abilities.engine
             message = f"node {self.node.name}: {what} exited with {ended.code}"
@@ -114,7 +122,7 @@ class Session:
     async def fetch(self, path: str, target: Path) -> None:
         """Copy a file of the node to here."""
         with target.open("wb") as file:
-            ended = await self.connection.execute(["cat", path], out=_write(file))
+            ended = await self.link.execute(["cat", path], out=_write(file))
         if ended.code:
             raise NodeError(f"node {self.node.name}: {path} cannot be read", detail=ended.stderr, hint=self._look)
 
@@ -145,30 +153,58 @@ class Lines:
 
 
 @contextlib.asynccontextmanager
-async def open_session(node: Node, abilities: Abilities) -> AsyncIterator[Session]:
-    """A session; on the way out, and when this process dies, what is only this session's is removed there."""
+async def open_session(node: Node, abilities: Abilities, platform: Platform) -> AsyncIterator[Session]:
+    """A session; on the way out, and when this process dies, what is only this session's is removed there.
+
+    `platform` is what will be built: a cluster looks for a machine of it.
+    """
     name = secrets.token_hex(8)
-    holding = shell("hold", node.address.folder, name, abilities.engine)
-    async with connect(node) as connection, connection.start(holding) as holder:
-        root, memory = await holder.stdout.readline(), await holder.stdout.readline()
-        if not root.strip():
-            detail = (await holder.stderr.read()).decode("utf-8", "replace")
-            raise NodeError(f"node {node.name} gives polyarch no folder", detail=detail, hint="polyarch node check")
-        beating = asyncio.create_task(_beat(holder))
+    async with reach(node, platform) as link:
+        holder = _Holder(link, shell("hold", link.node.address.folder, name, abilities.engine))
         try:
-            yield Session(node, abilities, connection, name, root.decode().strip(), memory.decode().strip())
+            root, memory = await holder.ready()
+            yield Session(node, abilities, link, name, root, memory)
         finally:
-            beating.cancel()
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError, OSError):
-                holder.stdin.write_eof()
-                await asyncio.wait_for(holder.wait_closed(), _BEAT)
+            await holder.close()
 
 
-async def _beat(holder: Any) -> None:  # noqa: ANN401 - asyncssh is only spoken in `ssh`
-    """Say that we are here, until we are not."""
-    while True:
-        holder.stdin.write(b".")
-        await asyncio.sleep(_BEAT)
+class _Holder:
+    """`hold.sh` at work: what it prints first, and a dot every few seconds until we close."""
+
+    def __init__(self, link: Link, argv: Sequence[str]) -> None:
+        self._link = link
+        self._said = b""
+        self._ready = asyncio.Event()
+        self._over = asyncio.Event()
+        self._task = asyncio.create_task(link.execute(argv, stdin=self._beats(), out=self._hear))
+
+    async def ready(self) -> tuple[str, str]:
+        """Where our folder there is, and where secrets go ("" for nowhere)."""
+        waiting = asyncio.create_task(self._ready.wait())
+        await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not self._ready.is_set():
+            name, ended = self._link.node.name, await self._task
+            raise NodeError(f"node {name} gives polyarch no folder", detail=ended.stderr, hint="polyarch node check")
+        root, memory = self._said.decode().split("\n")[:2]
+        return root, memory
+
+    async def close(self) -> None:
+        """Let it clean up; one that does not within seconds is left to do so alone."""
+        self._over.set()
+        with contextlib.suppress(NodeError, TimeoutError):
+            await asyncio.wait_for(self._task, _BEAT)
+
+    def _hear(self, data: bytes) -> None:
+        self._said += data
+        if self._said.count(b"\n") >= 2:
+            self._ready.set()
+
+    async def _beats(self) -> AsyncIterator[bytes]:
+        while not self._over.is_set():
+            yield b"."
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), _BEAT)
 
 
 def _write(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import asyncssh
 
 from polyarch.errors import NodeError
+from polyarch.nodes.link import Ended, Input, converse, each, lost
 from polyarch.nodes.model import Node
 
 CONNECT_LIMIT = 3.0  # seconds until a machine that does not answer counts as out of reach
@@ -27,14 +27,6 @@ _SSH_PORT = 22
 _CHUNK = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A command that ended by itself: its exit code, and what it said on standard error."""
-
-    code: int
-    stderr: str
-
-
 class Connection:
     """A live connection; every method raises `NodeError` when the node is lost."""
 
@@ -43,37 +35,21 @@ class Connection:
         self._connection = connection
 
     async def execute(
-        self, argv: Sequence[str], *, stdin: Iterable[bytes] = (), out: Callable[[bytes], None] = lambda _data: None
+        self, argv: Sequence[str], *, stdin: Input = (), out: Callable[[bytes], None] = lambda _data: None
     ) -> Ended:
-        """Run a command there to its end; `stdin` is sent while `out` gets what it prints, as it comes."""
+        """Run a command, see `Link`. A command ended by a signal has the code 128."""
         said: list[bytes] = []
-        async with self.start(argv) as process:
-            feeding = asyncio.create_task(_feed(process, stdin))
-            try:
-                await asyncio.gather(_drain(process.stdout, out), _drain(process.stderr, said.append))
-                await feeding
-            finally:
-                feeding.cancel()
-            await process.wait_closed()
-            return Ended(self.code(process), b"".join(said).decode("utf-8", "replace").strip())
-
-    @contextlib.asynccontextmanager
-    async def start(self, argv: Sequence[str]) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
-        """A command there, with its three streams; it is told to end on the way out."""
         try:
-            process = await self._connection.create_process(shlex.join(argv), encoding=None)
-            async with process:
-                yield process
+            async with await self._connection.create_process(shlex.join(argv), encoding=None) as process:
+                draining = asyncio.gather(_drain(process.stdout, out), _drain(process.stderr, said.append))
+                await converse(_feed(process, stdin), draining)
+                await process.wait_closed()
         except (asyncssh.Error, OSError) as error:
-            raise lost(self.node, error) from error
-
-    def code(self, process: asyncssh.SSHClientProcess[bytes]) -> int:
-        """The exit code, 128 + N for a signal as in shells. Raises `NodeError` for a command that did not end."""
-        if process.exit_signal:
-            return 128
-        if process.exit_status is None:
+            raise lost(self.node, _said(error)) from error
+        if process.exit_status is None and not process.exit_signal:
             raise lost(self.node, "the connection ended before the command did")
-        return process.exit_status
+        code = 128 if process.exit_signal or process.exit_status is None else process.exit_status
+        return Ended(code, b"".join(said).decode("utf-8", "replace").strip())
 
 
 @contextlib.asynccontextmanager
@@ -88,11 +64,6 @@ async def connect(node: Node) -> AsyncIterator[Connection]:
         raise unreachable(node, error) from error
     async with connection:
         yield Connection(node, connection)
-
-
-def lost(node: Node, why: Exception | str) -> NodeError:
-    """The error of a node that was there and is no more."""
-    return NodeError(f"node {node.name} is lost: {_said(why)}", hint=f"polyarch node check {node.name}")
 
 
 def unreachable(node: Node, error: Exception) -> NodeError:
@@ -143,10 +114,10 @@ def _unknown_key(node: Node, options: asyncssh.SSHClientConnectionOptions) -> No
     )
 
 
-async def _feed(process: asyncssh.SSHClientProcess[bytes], chunks: Iterable[bytes]) -> None:
+async def _feed(process: asyncssh.SSHClientProcess[bytes], stdin: Input) -> None:
     """Send and close; a command that ends without reading all of it is not told off here."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        for chunk in chunks:
+        async for chunk in each(stdin):
             process.stdin.write(chunk)
             await process.stdin.drain()
         process.stdin.write_eof()
