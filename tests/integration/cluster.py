@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -28,7 +29,17 @@ from bases import cache
 
 VOLUME = Path("/var/lib/polyarch")
 _TOKEN = "test-token"
-_API, _ETCD, _PEER = 26443, 23790, 23800
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [found.getsockname()[1] for found in sockets]
+    for found in sockets:
+        found.close()
+    return ports
+
+
+_API, _ETCD, _PEER = _free_ports(3)
 
 
 @dataclass
@@ -127,8 +138,9 @@ def _control_plane(found: Cluster) -> list[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def kubelet(found: Cluster, name: str, arch: str, port: int, inside: Sequence[str] = ()) -> Iterator[None]:
+def kubelet(found: Cluster, name: str, arch: str, inside: Sequence[str] = ()) -> Iterator[None]:
     """Add a machine; `inside` is the command prefix that enters what its pods shall live in."""
+    (port,) = _free_ports(1)
     labels = {"kubernetes.io/arch": arch, "kubernetes.io/os": "linux", "kubernetes.io/hostname": name}
     found.call("POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": labels}})
     amounts = {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "10Gi"}
@@ -221,15 +233,15 @@ class _Kubelet:
         )  # fmt: skip
 
     async def _exec(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(protocols=["v5.channel.k8s.io"])
-        await socket.prepare(request)
+        channel = web.WebSocketResponse(protocols=["v5.channel.k8s.io"])
+        await channel.prepare(request)
         pod = request.match_info["pod"]
         process = await self._start(pod, request.query.getall("command"), (), subprocess.PIPE)
         self._others.setdefault(pod, set()).add(process)
-        feeding = asyncio.create_task(_feed(socket, process))
+        feeding = asyncio.create_task(_feed(channel, process))
         assert process.stdout
         assert process.stderr
-        await asyncio.gather(_drain(process.stdout, socket, b"\1"), _drain(process.stderr, socket, b"\2"))
+        await asyncio.gather(_drain(process.stdout, channel, b"\1"), _drain(process.stderr, channel, b"\2"))
         code = await process.wait()
         feeding.cancel()
         status: dict[str, Any] = {"status": "Success"}
@@ -237,19 +249,19 @@ class _Kubelet:
             cause = {"reason": "ExitCode", "message": str(code)}
             status = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
         with contextlib.suppress(ConnectionError):
-            await socket.send_bytes(b"\3" + json.dumps(status).encode())
-            await socket.close()
-        return socket
+            await channel.send_bytes(b"\3" + json.dumps(status).encode())
+            await channel.close()
+        return channel
 
     def _volume(self, pod: str) -> Path:
         return self._cluster.folder / "volumes" / pod
 
 
-async def _feed(socket: web.WebSocketResponse, process: asyncio.subprocess.Process) -> None:
+async def _feed(channel: web.WebSocketResponse, process: asyncio.subprocess.Process) -> None:
     """The command's input; it ends when the client says so, or is gone."""
     assert process.stdin
     with contextlib.suppress(ConnectionError):
-        async for message in socket:
+        async for message in channel:
             if message.type is not WSMsgType.BINARY or message.data[0] == 255:
                 break
             process.stdin.write(message.data[1:])
@@ -257,10 +269,10 @@ async def _feed(socket: web.WebSocketResponse, process: asyncio.subprocess.Proce
     process.stdin.close()
 
 
-async def _drain(stream: asyncio.StreamReader, socket: web.WebSocketResponse, channel: bytes) -> None:
+async def _drain(stream: asyncio.StreamReader, channel: web.WebSocketResponse, number: bytes) -> None:
     while data := await stream.read(1 << 15):
         with contextlib.suppress(ConnectionError):
-            await socket.send_bytes(channel + data)
+            await channel.send_bytes(number + data)
 
 
 def _kill(*processes: asyncio.subprocess.Process) -> None:

@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PORT = 2222
+# Test runs side by side on one machine must not meet.
+_RUN = os.getpid()
+_NET = f"10.{64 + _RUN % 128}.{_RUN // 128 % 256}"
+ORDINARY = f"polynode{_RUN}"
 _SSHD = "/usr/sbin/sshd"
 
 
@@ -82,7 +86,7 @@ def machine(
 
     Any `user` but root is made for it, with subordinate ids.
     """
-    name, host = f"polynode{number}", f"10.213.{number}.2"
+    name, host = f"polynode{_RUN}-{number}", _host(number, 2)
     home = folder / "home" if user == "root" else _new_user(user)
     (folder / "home").mkdir(parents=True)
     _keygen(folder / "host_key")
@@ -103,6 +107,7 @@ def machine(
         yield found
     finally:
         found.die()
+        process.kill()
         process.wait()
         _ip("netns", "del", name, check=False)
         log.close()
@@ -128,14 +133,18 @@ def _programs(folder: Path, lacks: str) -> Path:
     return folder
 
 
+def _host(number: int, end: int) -> str:
+    """Our end (1) or the machine's (2) of its network of two."""
+    return f"{_NET}.{4 * number + end}"
+
+
 def _network(name: str, number: int) -> None:
-    _ip("netns", "del", name, check=False)
-    _ip("link", "del", f"pn{number}", check=False)
+    ours = f"pn{_RUN}-{number}"  # 15 characters at most
     _ip("netns", "add", name)
-    _ip("link", "add", f"pn{number}", "type", "veth", "peer", "name", "eth0", "netns", name)
-    _ip("addr", "add", f"10.213.{number}.1/24", "dev", f"pn{number}")
-    _ip("link", "set", f"pn{number}", "up")
-    _ip("-n", name, "addr", "add", f"10.213.{number}.2/24", "dev", "eth0")
+    _ip("link", "add", ours, "type", "veth", "peer", "name", "eth0", "netns", name)
+    _ip("addr", "add", f"{_host(number, 1)}/30", "dev", ours)
+    _ip("link", "set", ours, "up")
+    _ip("-n", name, "addr", "add", f"{_host(number, 2)}/30", "dev", "eth0")
     _ip("-n", name, "link", "set", "eth0", "up")
     _ip("-n", name, "link", "set", "lo", "up")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +32,10 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with (
         namespace(handlers) as inside,
         cluster(tmp_path_factory.mktemp("kubernetes") / "c") as found,
-        kubelet(found, "amd", "amd64", 26250),
-        kubelet(found, "arm", "arm64", 26251, inside.enter([])),
+        kubelet(found, "amd", "amd64"),
+        kubelet(found, "arm", "arm64", inside.enter([])),
     ):
         yield found
-    VOLUME.rmdir()
 
 
 @pytest.fixture
@@ -83,7 +83,9 @@ def test_a_context_that_there_is_not_is_told(user: User) -> None:
 
 def test_a_cluster_out_of_reach_is_told(user: User, machines: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = user.home / "kubeconfig"
-    elsewhere.write_text(machines.kubeconfig.read_text().replace(":26443", ":9"))
+    config = json.loads(machines.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
+    elsewhere.write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(elsewhere))
     refused = user.run("node", "add", "gone", "kubernetes://admin@test/builds", "--image", "tools/buildah:1", code=4)
     assert "node gone" in refused.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from harness import Polyarch, dockerfile, events
-from machines import Client, Machine, machine, make_client
+from machines import ORDINARY, Client, Machine, machine, make_client
 
 from conftest import copy_store
 from polyarch.arch import parse_platform
@@ -68,7 +68,7 @@ def site(kept: Polyarch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with (
         namespace(handlers) as inside,
         machine(1, folder / "arm", client, inside.enter([])) as arm,
-        machine(2, folder / "amd", client, user="polynode") as amd,
+        machine(2, folder / "amd", client, user=ORDINARY) as amd,
     ):
         store = User(copy_store(kept, folder / "store").home, folder / "cache", client.home)
         client.know(arm)
