@@ -48,7 +48,7 @@ class Twins:
     layout: Layout
     facts: Facts
     show: Sink
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _tasks: dict[Platform, asyncio.Task[None]] = field(default_factory=dict)
 
     def options(self, platform: Platform) -> list[str]:
         """What mmdebstrap is told in addition."""
@@ -59,9 +59,10 @@ class Twins:
 
     def watch(self, platform: Platform, line: str) -> None:
         """Take one line of mmdebstrap's; when it waits for the table, make that."""
-        if line.startswith(_MARK) and not self._answer_outside(platform).exists():
+        if line.startswith(_MARK) and platform not in self._tasks:
             root = Path(f"/proc/{self.namespace.pid}/root{line.removeprefix(_MARK)}")
-            self._tasks.append(asyncio.get_running_loop().create_task(asyncio.to_thread(self._give, platform, root)))
+            task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._give, platform, root))
+            self._tasks[platform] = task
 
     def _give(self, platform: Platform, root: Path) -> None:
         answer = _NONE
@@ -77,9 +78,6 @@ class Twins:
 
     def _answer(self, platform: Platform) -> Path:
         return self.namespace.scratch / f"table-{platform.slug}"
-
-    def _answer_outside(self, platform: Platform) -> Path:
-        return Path(f"/proc/{self.namespace.pid}/root{self._answer(platform)}")
 
 
 def worthwhile(platforms: Sequence[Platform], facts: Facts) -> bool:
