@@ -34,6 +34,7 @@ class RemoteEngine:
     def __init__(self, session: Session, layout: Layout) -> None:
         self._session = session
         self.layout = layout
+        self._context = ""
 
     async def import_bases(self, digests: Iterable[str]) -> None:
         """Bring what the node's storage lacks of these manifests there, one after another."""
@@ -55,9 +56,9 @@ class RemoteEngine:
         generated = {CONTEXT: wanted.files, toolchain.NAME: wanted.toolchain}
         folders = {context: f"{name}/{context}" for context, files in generated.items() if files}
         trees = {folder: tree.of_files(generated[context]) for context, folder in folders.items()}
-        trees[f"{name}/context"] = await asyncio.to_thread(tree.of_context, wanted.context, wanted.ignore_file)
         text = tree.of_memory({"Dockerfile": wanted.dockerfile.encode(), "nothing": b""})
         await self._session.send({name: text} | trees)
+        context = await self._context_for(wanted, log)
         there = f"{self._session.work}/{name}"
         contexts = {context: f"{self._session.work}/{folder}" for context, folder in folders.items()}
         options = build_options(wanted, f"{there}/Dockerfile", contexts)
@@ -65,7 +66,7 @@ class RemoteEngine:
         options += ["--ignorefile", f"{there}/nothing"]  # what is ignored was not sent
         for secret in wanted.secrets:
             options += ["--secret", await self._secret(secret)]
-        await self._run(self._session.engine("build", *options, f"{there}/context"), on_line, log)
+        await self._run(self._session.engine("build", *options, context), on_line, log)
         return await self._id(wanted.tag)
 
     async def export(self, image: str, platform: Platform, *, docker_format: bool) -> Descriptor:
@@ -98,6 +99,15 @@ class RemoteEngine:
     def head(self, _image: str, _paths: Sequence[str], _size: int) -> bytes:
         """Nothing: images on a node are not looked into."""
         return b""
+
+    async def _context_for(self, wanted: BuildArgs, log: IO[str]) -> str:
+        """Where the build context is there; a session is one build's, so it is sent once for all stages."""
+        if not self._context:
+            entries = await asyncio.to_thread(tree.of_context, wanted.context, wanted.ignore_file)
+            sent = await self._session.send({"context": entries})
+            log.write(f"{sent} bytes of the context were new to node {self._session.node.name}\n")
+            self._context = f"{self._session.work}/context"
+        return self._context
 
     async def _import(self, digest: str, folder: str) -> None:
         raw = self.layout.read(digest)
