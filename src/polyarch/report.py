@@ -40,6 +40,14 @@ def colour_wanted(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def printable(text: str) -> str:
+    """One line that moves no cursor and forges no other line: what an image or a registry says is foreign text.
+
+    Controls, line ends, marks of writing direction and lone surrogates are written as escapes.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
 def human(stream: TextIO | None = None) -> Sink:
     """Lines such as `→ linux/arm64   [3/7] RUN apt-get install …`."""
     out = stream or sys.stderr
@@ -47,10 +55,11 @@ def human(stream: TextIO | None = None) -> Sink:
 
     def show(event: Event) -> None:
         count = f"[{event.step}/{event.steps}] " if event.steps else ""
-        line = f"{_MARKS[event.kind]} {event.subject:<14} {count}{event.text}"
+        line = printable(f"{_MARKS[event.kind]} {event.subject:<14} {count}{event.text}")
         if coloured:
             line = f"\x1b[{_COLOURS[event.kind]}m{line}\x1b[0m"
-        print(line, file=out, flush=True)
+        out.write(f"{line}\n")  # at once: several threads may show something
+        out.flush()
 
     return show
 

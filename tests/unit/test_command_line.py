@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from polyarch.cli import main
+from polyarch.report import printable
 
 
 def test_tls_verify_is_written_as_in_podman() -> None:
@@ -33,3 +34,8 @@ def test_an_interrupt_while_polyarch_starts_just_ends_it() -> None:
     script = "import polyarch.cli, os, signal; os.kill(os.getpid(), signal.SIGINT)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_foreign_text_moves_no_cursor_and_forges_no_line() -> None:
+    text = "a\x1b[2J\n::error::b\u202ec\udcff é"
+    assert printable(text) == r"a\x1b[2J\n::error::b\u202ec\udcff é"

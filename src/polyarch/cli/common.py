@@ -76,7 +76,7 @@ def pairs(option: str, values: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns on stdout, as wide as their widest cell."""
-    lines = [tuple(head), *map(tuple, rows)]
+    lines = [tuple(map(report.printable, line)) for line in (head, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -10,6 +10,7 @@ import typer
 
 from polyarch.cli.common import Json, TlsVerify, print_json, store, table
 from polyarch.errors import InputError
+from polyarch.report import printable
 
 if TYPE_CHECKING:
     from polyarch.oci.inspect import Entry, Inspection
@@ -44,7 +45,8 @@ def inspect(
 
 def _show(found: Inspection) -> None:
     images, others = found.of("image", "unreadable"), found.of("attestation", "artifact")
-    print(f"{found.name}\n{found.digest}\n{found.media_type}, {_size(found.size)} of layers")
+    for line in (found.name, found.digest, f"{found.media_type}, {_size(found.size)} of layers"):
+        print(printable(line))
     _annotations("", found.annotations)
     print()
     rows = [(e.platform or "?", e.digest[7:19], str(len(e.layers)), _size(e.size), e.created, _base(e)) for e in images]
@@ -79,7 +81,7 @@ def _layers(images: Sequence[Entry]) -> None:
 
 def _annotations(platform: str, annotations: dict[str, str]) -> None:
     for key, value in annotations.items():
-        print(f"  {platform + ': ' if platform else ''}{key}={value}")
+        print(printable(f"  {platform + ': ' if platform else ''}{key}={value}"))
 
 
 def _base(entry: Entry) -> str:

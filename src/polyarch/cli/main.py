@@ -33,7 +33,7 @@ from polyarch.cli import (
     verify,
 )
 from polyarch.errors import HostError, InputError, PolyarchError, StoppedError
-from polyarch.report import colour_wanted
+from polyarch.report import colour_wanted, printable
 
 INTERRUPTED = StoppedError.exit_code
 _ROOM = "is the disk full, or may the folder not be written? POLYARCH_HOME and POLYARCH_CACHE name others"
@@ -123,11 +123,11 @@ def _tell(error: PolyarchError) -> None:
         print(error.message, file=sys.stderr)
         return
     red, plain = ("\x1b[31m", "\x1b[0m") if colour_wanted(sys.stderr) else ("", "")
-    print(f"{red}error:{plain} {error.message}", file=sys.stderr)
-    for line in error.detail.splitlines():
-        print(f"  {line}", file=sys.stderr)
+    print(f"{red}error:{plain} {printable(error.message)}", file=sys.stderr)
+    for line in error.detail.split("\n") if error.detail else ():
+        print(f"  {printable(line)}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(f"hint: {printable(error.hint)}", file=sys.stderr)
 
 
 def _misused(error: TyperException) -> None:

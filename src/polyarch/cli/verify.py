@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from polyarch.cli.common import Json, Platforms, TlsVerify, print_json, sink, store, table
+from polyarch.report import printable
 
 if TYPE_CHECKING:
     from polyarch.verify.report import Report
@@ -22,11 +23,13 @@ def verify(
 ) -> None:
     """Read every byte of an image and list all that contradicts its labels; exit 3 when anything does."""
     from polyarch.arch import parse_platforms
-    from polyarch.errors import ProofError
+    from polyarch.errors import InputError, ProofError
     from polyarch.registry.find import open_image
     from polyarch.verify.formats import junit, sarif
     from polyarch.verify.prove import verify as prove
 
+    if json and format != "text":
+        raise InputError(f"--json and --format {format} exclude each other", hint="leave one out")
     wanted = parse_platforms(platform or [])
     with open_image(store(), reference, tls_verify=tls_verify) as source:
         report = prove(source, wanted, allow or (), sink(json))
@@ -57,11 +60,16 @@ def _show(report: Report) -> None:
     for violation in report.violations:
         if violation.severity != "info":
             where = " ".join(part for part in (violation.platform, violation.path) if part)
-            print(f"{violation.severity}: {violation.code}: {where}{': ' if where else ''}{violation.message}")
+            said = f"{violation.code}: {where}{': ' if where else ''}{violation.message}"
+            print(f"{violation.severity}: {printable(said)}")
             print(f"  hint: {violation.hint}")
-    print(f"{report.name} {'is what it says' if report.ok else 'is NOT what it says'}")
+    print(f"{printable(report.name)} {'is what it says' if report.ok else 'is NOT what it says'}")
 
 
 def _verdict(errors: int, warnings: int) -> str:
-    said = f"{errors} errors" if errors else "ok"
-    return f"{said}, {warnings} warnings" if warnings else said
+    said = _count(errors, "error") if errors else "ok"
+    return f"{said}, {_count(warnings, 'warning')}" if warnings else said
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

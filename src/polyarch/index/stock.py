@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Final, TypeVar
 
-from polyarch.errors import InputError
+from polyarch.errors import HostError, InputError
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import DOCUMENT_LIMIT, Descriptor, Document, Index
 from polyarch.oci.source import Source
@@ -49,7 +49,7 @@ class Stock:
             return self.layout.document(descriptor)
         found = self._ask(lambda source: source.document(descriptor))
         if same_digest(found.raw, descriptor.digest):
-            self.layout.write(descriptor.digest, [found.raw])
+            self._write(descriptor.digest, found.raw)
         return found
 
     def fetch(self, descriptor: Descriptor, limit: int = DOCUMENT_LIMIT) -> bytes:
@@ -58,8 +58,16 @@ class Stock:
             return self.layout.read(descriptor.digest, limit)
         found = self._ask(lambda source: source.fetch(descriptor, limit))
         if same_digest(found, descriptor.digest):
-            self.layout.write(descriptor.digest, [found])
+            self._write(descriptor.digest, found)
         return found
+
+    def _write(self, digest: str, data: bytes) -> None:
+        """Raises `HostError`: that the layout cannot be written is not the fault of the image that is read."""
+        try:
+            self.layout.write(digest, [data])
+        except OSError as error:
+            hint = "is the disk full, or may the folder not be written?"
+            raise HostError(f"{self.layout.path} cannot be written: {error.strerror}", hint=hint) from error
 
     def bring(self, blob: Descriptor) -> None:
         """Make sure that the layout has a blob. Raises `InputError` also for bytes with another digest."""

@@ -211,7 +211,7 @@ class Layout:
                 self._complete(self.document(entry))
             return
         for blob in (document.value.config, *document.value.layers):
-            if not self.holds(blob):
+            if not self.holds(blob) and not blob.elsewhere:
                 raise InputError(f"{self.path}: blob {blob.digest} is missing or damaged")
 
     def _index(self) -> Index:

@@ -27,6 +27,10 @@ DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 DOCKER_FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+NONDISTRIBUTABLE: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+FOREIGN_LAYERS: Final = frozenset(
+    (NONDISTRIBUTABLE, f"{NONDISTRIBUTABLE}+gzip", f"{NONDISTRIBUTABLE}+zstd", DOCKER_FOREIGN_LAYER)
+)
 INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 ATTESTATION: Final = "vnd.docker.reference.type"
@@ -74,6 +78,11 @@ class Descriptor(_Model):
     annotations: dict[str, str] | None = None
     urls: tuple[str, ...] | None = None
     artifact_type: str | None = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the blob is of a kind that may be kept away from its image, and says where (`layer.md`, old)."""
+        return bool(self.urls) and self.media_type in FOREIGN_LAYERS
 
     @property
     def is_attestation(self) -> bool:

@@ -101,6 +101,8 @@ def parse_location(text: str) -> Location:
         return Location("file", path=Path(text))
     if text.startswith((".", "/")) and Path(text).is_dir():
         raise InputError(f"{text} is a folder", hint=f"a layout in a folder is written oci:{text}")
+    if text.startswith(("./", "../", "/")) and not Path(text).exists():
+        raise InputError(f"{text}: there is no such file", hint="oci:DIR, oci-archive:FILE or a name")
     return Location("docker", parse_reference(text))
 
 

@@ -24,11 +24,10 @@ from polyarch.verify.report import Findings
 
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
-_NONDISTRIBUTABLE: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 _DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
 LAYER_TYPES: Final[dict[str, Compression]] = {
     model.OCI_LAYER: "tar", model.OCI_LAYER_GZIP: "gzip", model.OCI_LAYER_ZSTD: "zstd",
-    _NONDISTRIBUTABLE: "tar", f"{_NONDISTRIBUTABLE}+gzip": "gzip", f"{_NONDISTRIBUTABLE}+zstd": "zstd",
+    model.NONDISTRIBUTABLE: "tar", f"{model.NONDISTRIBUTABLE}+gzip": "gzip", f"{model.NONDISTRIBUTABLE}+zstd": "zstd",
     _DOCKER_LAYER: "tar", model.DOCKER_LAYER: "gzip", f"{_DOCKER_LAYER}.zstd": "zstd",
     model.DOCKER_FOREIGN_LAYER: "gzip",
 }  # fmt: skip

@@ -53,6 +53,7 @@ class _Judge:
         self._allowed = Allowed((*allow, *image.allow))
         self._silenced = 0
         self._foreign: dict[str, str] = {}
+        self._linked: frozenset[str] | None = None
         present = [layer for layer in image.manifest.layers if layer.digest in facts]
         self._digests = tuple(layer.digest for layer in present)
         self._root = Root([facts[layer.digest] for layer in present])
@@ -72,6 +73,8 @@ class _Judge:
         starts = closure(self._root, run) if self._complete and self._image.config else Closure()
         for problem in starts.problems:
             self._findings.add(problem.code, problem.message, path=_shown(problem.path))
+        if self._complete:
+            self._hardlinks()
         if arch is not None:
             zones = Zones(arch, search_path(run), starts.paths, starts.libraries)
             self._programs(arch, zones)
@@ -159,8 +162,31 @@ class _Judge:
                     continue
                 verdict, member = wrong
                 severity: Severity = "warning" if verdict.compatible or _hwcaps(path) else zones.severity(path)
+                if severity == "warning" and not verdict.compatible and path in self._led_to(zones):
+                    severity = "error"
                 shown = f"{_shown(path)}({member})" if member else _shown(path)
                 self._add(path, verdict.code, verdict.message, digest, shown, severity)
+
+    def _led_to(self, zones: Zones) -> frozenset[str]:
+        """The files that links in PATH or in the loader's folders lead to, as a `java` in /opt; looked up once."""
+        if self._linked is None:
+            links = (
+                path
+                for number, layer in enumerate(self._root.layers)
+                for path in layer.symlinks
+                if zones.severity(path) == "error" and not self._root.hidden(path, number)
+            )
+            self._linked = frozenset(found.path for path in links if (found := self._root.resolve(path)) is not None)
+        return self._linked
+
+    def _hardlinks(self) -> None:
+        """Links that no engine can make: what they name is neither in their layer nor in one below."""
+        for number, digest in enumerate(self._digests):
+            below = Root(self._root.layers[: number + 1])
+            for path, target in self._facts[digest].hardlinks.items():
+                if below.find(target) is None:
+                    message = f"a hard link to {_shown(target)}, which is not there"
+                    self._findings.add("hardlink-missing", message, layer=digest, path=_shown(path))
 
     def _loaders(self, arch: Arch) -> None:
         own = any(self._root.resolve(path) for path in loaders(arch))

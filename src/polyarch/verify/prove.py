@@ -78,8 +78,8 @@ def _read_all(
             try:
                 facts[digest] = future.result()
             except (InputError, OSError) as error:
-                if not wanted[digest].urls:
-                    findings.add("blob-missing", getattr(error, "message", str(error)), layer=digest)
+                code = "blob-elsewhere" if wanted[digest].elsewhere else "blob-missing"
+                findings.add(code, getattr(error, "message", str(error)), layer=digest)
             progress(Event("step", source.name, f"read {digest[:19]}", step, len(futures)))
     return facts, findings.all()
 

@@ -53,6 +53,16 @@ def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
+def _elsewhere(media_type: str) -> Shelf:
+    """An image with a layer that is not there, and that is said to be at another address."""
+
+    def foreign(manifest: dict[str, Any]) -> None:
+        extra = {"mediaType": media_type, "digest": "sha256:" + "2" * 64, "size": 9}
+        manifest["layers"].append({**extra, "urls": ["https://example.com/layer"]})
+
+    return image(Spec(manifest=foreign, config=lambda c: c["rootfs"]["diff_ids"].append("sha256:" + "3" * 64)))
+
+
 def _layer_type(media_type: str, one: Layer | None = None) -> Shelf:
     chosen = one or layer(*root())
     chosen.type = media_type
@@ -375,6 +385,12 @@ BROKEN: dict[str, tuple[str, Callable[[], Shelf]]] = {
         lambda: with_files(symlink("up", "../../etc"), file("up/passwd")),
     ),
     "a hard link that leaves the root": ("unsafe-hardlink", lambda: with_files(hardlink("x", "../../etc/shadow"))),
+    "a foreign layer that is kept elsewhere": ("blob-elsewhere", lambda: _elsewhere(model.DOCKER_FOREIGN_LAYER)),
+    "a hard link to nothing": ("hardlink-missing", lambda: with_files(hardlink("usr/bin/y", "nope"))),
+    "a foreign program behind a link in PATH": (
+        "elf-machine",
+        lambda: with_files(program("opt/j/bin/java", ARM), symlink("usr/bin/java", "../../opt/j/bin/java")),
+    ),
     "a device outside of /dev": ("device-file", lambda: with_files(special("opt/sda", tarfile.BLKTYPE))),
     "a device in /dev": ("device-file", lambda: with_files(special("dev/null", tarfile.CHRTYPE))),
     "a set-user-id program": ("setuid", lambda: with_files(file("usr/bin/su", X86, 0o4755))),
@@ -578,10 +594,5 @@ def test_every_honest_way_to_store_a_layer_is_read(kind: str) -> None:
     assert verify(image(Spec(layers=[stored[kind]]))).violations == ()
 
 
-def test_a_foreign_layer_may_live_elsewhere() -> None:
-    def foreign(manifest: dict[str, Any]) -> None:
-        extra = {"mediaType": model.DOCKER_FOREIGN_LAYER, "digest": "sha256:" + "2" * 64, "size": 9}
-        manifest["layers"].append({**extra, "urls": ["https://example.com/layer"]})
-
-    spec = Spec(manifest=foreign, config=lambda c: c["rootfs"]["diff_ids"].append("sha256:" + "3" * 64))
-    assert verify(image(spec)).violations == ()
+def test_an_ordinary_layer_may_not_live_elsewhere() -> None:
+    assert [v.code for v in verify(_elsewhere(model.OCI_LAYER)).of("error")] == ["blob-missing"]

@@ -92,3 +92,11 @@ def test_folders_are_kept_with_the_layer(tmp_path: Path, linked: bytes) -> None:
     kept = LayerFacts.from_json(facts.to_json())
     assert kept is not None
     assert kept.searched == {"opt/server": "$ORIGIN/../lib:/opt/more"}
+
+
+def test_a_program_that_a_link_in_path_leads_to_is_run_from_there() -> None:
+    entries = [program("opt/j/bin/java", ARM), symlink("etc/alternatives/java", "/opt/j/bin/java")]
+    link = symlink("usr/bin/java", "/etc/alternatives/java")
+    wrong = ("elf-machine", "error", "/opt/j/bin/java")
+    assert found(*entries, link, run={"Entrypoint": ["app"]}) == [wrong]
+    assert found(*entries, run={"Entrypoint": ["app"]}) == [("elf-machine", "warning", "/opt/j/bin/java")]
