@@ -113,7 +113,7 @@ class Stock:
             return
         for blob in (document.value.config, *document.value.layers):
             # What other places serve (`urls`) need not be here, and registries do not take it.
-            if not blob.urls or self.layout.has(blob.digest):
+            if not blob.elsewhere or self.layout.has(blob.digest):
                 found[blob.digest] = blob
 
     def _copy(self, source: Source, blob: Descriptor) -> None:

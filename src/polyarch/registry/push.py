@@ -75,7 +75,7 @@ def _blobs(store: BlobSource, document: Document) -> Iterator[Descriptor]:
     if isinstance(document.value, Index):
         return
     for blob in (document.value.config, *document.value.layers):
-        if store.has(blob.digest) or not blob.urls:
+        if store.has(blob.digest) or not blob.elsewhere:
             yield blob
 
 
