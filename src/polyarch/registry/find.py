@@ -12,8 +12,6 @@ from polyarch.oci.layout import Layout, LayoutSource
 from polyarch.oci.model import Document, parse_document
 from polyarch.oci.reference import TRANSPORTS, parse_location, parse_reference
 from polyarch.oci.source import Source
-from polyarch.registry.client import Registry
-from polyarch.registry.pull import pull
 from polyarch.registry.source import open_source
 
 _DIGEST = re.compile(r"(?:sha256:)?(?P<hex>[0-9a-f]{12,64})")
@@ -51,6 +49,9 @@ async def find_image(
         return found
     if _DIGEST.fullmatch(text):
         raise InputError(f"no image {text} in the store", hint="polyarch images lists them")
+    from polyarch.registry.client import Registry  # speaks HTTP, which what is in the store never needs
+    from polyarch.registry.pull import pull
+
     reference = parse_reference(text)
     async with Registry(reference.registry, tls_verify=tls_verify) as client:
         return await pull(client, layout, reference, platforms=platforms)

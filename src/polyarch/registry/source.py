@@ -18,7 +18,6 @@ from polyarch.oci.model import DOCUMENT_LIMIT, Descriptor, Document, parse_docum
 from polyarch.oci.reference import Location, Reference
 from polyarch.oci.source import Source
 from polyarch.registry.archives import docker_archive, oci_archive, open_tar
-from polyarch.registry.client import Registry
 
 _T = TypeVar("_T")
 _NAME = "image"
@@ -28,6 +27,8 @@ class RegistrySource:
     """An image in a registry, as a `Source`: the async client runs on a thread of its own. Use it inside `with`."""
 
     def __init__(self, reference: Reference, *, tls_verify: bool = True) -> None:
+        from polyarch.registry.client import Registry  # speaks HTTP, which other transports never need
+
         self.name = f"docker://{reference}"
         self._reference = reference
         self._client = Registry(reference.registry, tls_verify=tls_verify)

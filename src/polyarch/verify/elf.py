@@ -13,18 +13,20 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from io import BytesIO
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from elftools.common.exceptions import ELFError
 from elftools.common.utils import struct_parse
 from elftools.construct import ConstructError
-from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_E_MACHINE, ENUM_E_TYPE
 from elftools.elf.notes import iter_notes
 from elftools.elf.sections import ARMAttributesSection
 from elftools.elf.structs import ELFStructs
 
 from polyarch.verify.facts import ElfKind
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
 
 MAGIC: Final = b"\x7fELF"
 HEADER: Final = 64  # bytes of the longest ELF header
@@ -173,6 +175,8 @@ def _maps(segment: Any, address: int) -> bool:  # noqa: ANN401  # pyelftools has
 
 
 def _x86_level(head: bytes) -> int:
+    from elftools.elf.elffile import ELFFile  # brings DWARF along: 60 ms that few images need
+
     file = ELFFile(BytesIO(head))
     for segment in _segments(head, _structs(64, "little")):
         if segment is not None and segment["p_type"] == "PT_NOTE":
@@ -190,6 +194,8 @@ def _properties(file: ELFFile, offset: int, size: int) -> Iterator[Any]:
 
 
 def _arm_level(data: bytes) -> int:
+    from elftools.elf.elffile import ELFFile
+
     file = ELFFile(BytesIO(data))
     if file["e_shentsize"] < file.structs.Elf_Shdr.sizeof() or file.num_sections() > _MOST_SECTIONS:
         return 0

@@ -99,7 +99,7 @@ class _Walk:
         if found is None:
             where = "" if "/" in name else f" in {':'.join(self._folders)}"
             why = "" if wanted_by == name else f", which {wanted_by} needs"
-            self._problem(missing, name, f"{name} is not in the image{where}{why}")
+            self._problem(missing, name if "/" in name else "", f"{name} is not in the image{where}{why}")
         elif found.kind is not Kind.EXECUTABLE:
             self._problem("entrypoint-not-executable", found.path, f"{name} is no executable file")
         elif depth > _MOST_INTERPRETERS:
