@@ -42,7 +42,7 @@ MENDED = {
     "a config type that does not exist", "a manifest described as Docker's that calls itself OCI's",
     "a manifest described as an index", "gzip declared as tar", "tar declared as gzip", "zstd declared as gzip",
     "gzip declared as zstd", "zstd annotated as chunked without a footer", "a wrong size of a layer",
-    "a wrong size of a config", "a wrong size of a manifest", "an entry without a platform",
+    "a wrong size of a config", "a wrong size of a manifest", "a size below nothing", "an entry without a platform",
     "a config of another platform", "a config of another variant", "two images for a platform", "one image twice",
     "one image for two platforms", "an attestation of an image that is gone", "indexes in indexes in indexes",
     "an ARMv7 library on arm/v6", "a platform that nobody knows",

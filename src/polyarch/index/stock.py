@@ -118,7 +118,7 @@ class Stock:
 
     def _copy(self, source: Source, blob: Descriptor) -> None:
         with source.open(blob) as chunks:
-            self.layout.write(blob.digest, _at_most(chunks, 2 * blob.size + _SLACK))
+            self.layout.write(blob.digest, _at_most(chunks, 2 * max(blob.size, 0) + _SLACK))
 
     def _ask(self, question: Callable[[Source], _T]) -> _T:
         problem = InputError("there is no image to take it from")

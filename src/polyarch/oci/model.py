@@ -69,11 +69,11 @@ class PlatformField(_Model):
 
 
 class Descriptor(_Model):
-    """A typed, sized pointer to bytes. `size` is in bytes."""
+    """A typed, sized pointer to bytes. `size` is in bytes; one below 0 is for the proof to find."""
 
     media_type: str
     digest: str
-    size: int = Field(ge=0)
+    size: int
     platform: PlatformField | None = None
     annotations: dict[str, str] | None = None
     urls: tuple[str, ...] | None = None

@@ -111,7 +111,7 @@ class _Reader:
 
     def _now(self, blob: Descriptor) -> LayerFacts:
         with self._source.open(blob) as chunks:
-            found = scan(_at_most(chunks, 2 * blob.size + _SLACK), algorithm=blob.digest.partition(":")[0])
+            found = scan(_at_most(chunks, 2 * max(blob.size, 0) + _SLACK), algorithm=blob.digest.partition(":")[0])
         if self._known is not None and found.digest == blob.digest:
             self._known.put(blob.digest, found.to_json())
         return found

@@ -245,6 +245,7 @@ BROKEN: dict[str, tuple[str, Callable[[], Shelf]]] = {
     "another manifest under the digest": ("digest-mismatch", lambda: _after("manifest", _spaced)),
     "another config under the digest": ("digest-mismatch", lambda: _after("config", _spaced)),
     "a damaged attestation": ("digest-mismatch", _damaged_attestation),
+    "a size below nothing": ("size-mismatch", lambda: image(Spec(entry=_set("size", -1)))),
     "a wrong size of a layer": ("size-mismatch", lambda: _longer("layers")),
     "a wrong size of a config": ("size-mismatch", lambda: _longer("config")),
     "a wrong size of a manifest": ("size-mismatch", lambda: _longer("entry")),
