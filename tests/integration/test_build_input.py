@@ -2,11 +2,17 @@
 
 import json
 import os
+import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
 from harness import Polyarch, dockerfile, events
+
+from conftest import copy_store
+from polyarch.oci.layout import Layout
+from polyarch.oci.model import Index, Manifest
 
 pytestmark = pytest.mark.slow
 
@@ -257,3 +263,63 @@ def test_a_users_umask_does_not_reach_the_image(polyarch: Polyarch, tmp_path: Pa
         polyarch.run("build", context, "-t", "x", "--platform", "linux/amd64")
     finally:
         os.umask(old)
+
+
+def test_an_additional_context_is_copied_and_mounted_from(polyarch: Polyarch, tmp_path: Path) -> None:
+    extra = tmp_path / "extra"
+    extra.mkdir()
+    (extra / "word").write_text("one\n")
+    (extra / ".dockerignore").write_text("word\n")  # of no meaning here
+    folder = dockerfile(
+        tmp_path / "c",
+        "FROM debian:trixie AS made",
+        "RUN --mount=from=more,target=/more --mount=target=/own cat /more/word /own/word >/mounted",
+        "FROM scratch",
+        "COPY --from=made /mounted /",
+        "COPY --from=more word /",
+    )
+    words = []
+    for word in ("one\n", "two\n"):
+        (extra / "word").write_text(word)
+        (folder / "word").write_text(f"own {word}")
+        output = tmp_path / word.strip()
+        polyarch.run("build", folder, "--build-context", f"more={extra}", "-o", f"oci:{output}")
+        words.append({name: text for layer in layers(output) for name, text in layer.items()})
+    assert words == [{"mounted": f"{w}\nown {w}\n", "word": f"{w}\n"} for w in ("one", "two")]
+    assert "there is no folder" in polyarch.run("build", folder, "--build-context", "more=/none", code=2).stderr
+
+
+def test_an_agent_is_lent_to_the_step_that_asks_for_it(kept: Polyarch, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="pa-") as short:  # buildah's socket lies in the store: at most 107 bytes
+        _lent(copy_store(kept, Path(short) / "h"), tmp_path)
+
+
+def _lent(polyarch: Polyarch, tmp_path: Path) -> None:
+    steps = ("RUN --mount=type=ssh test -S $SSH_AUTH_SOCK", "RUN test -z $SSH_AUTH_SOCK")
+    folder = dockerfile(tmp_path / "c", "FROM debian:trixie", *steps)
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "agent"], stdout=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "agent").exists():
+            assert agent.poll() is None
+        polyarch.run("build", folder, "--ssh", "default", env={"SSH_AUTH_SOCK": str(tmp_path / "agent")})
+    finally:
+        agent.kill()
+        agent.wait()
+    done = polyarch.run("build", folder, "--ssh", "default", env={"SSH_AUTH_SOCK": ""}, code=2)
+    assert "no agent or key" in done.stderr
+
+
+def layers(layout: Path) -> list[dict[str, str]]:
+    """The files of each layer of the only image of a layout, with their text."""
+    source = Layout(layout)
+    index = source.find("")
+    assert index is not None
+    assert isinstance(index.value, Index)
+    manifest = source.document(index.value.manifests[0]).value
+    assert isinstance(manifest, Manifest)
+    found = []
+    for layer in manifest.layers:
+        with tarfile.open(source.blob_path(layer.digest)) as tar:
+            files = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
+            found.append({name: file.read().decode() for name, file in files.items() if file})
+    return found

@@ -176,10 +176,12 @@ class Builder:
             tag=stage_name(stage.key),
             build_args=request.build_args,
             secrets=request.secrets,
+            contexts=request.contexts,
+            ssh=request.ssh,
             files=stage.pinned.files,
             toolchain=toolchain.files() if stage.toolchain else (),
             ignore_file=ignore_file(request.context.absolute(), request.dockerfile.absolute()),
-            no_cache=request.no_cache,
+            no_cache=request.no_cache or stage.anew,
         )
 
 

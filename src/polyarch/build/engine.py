@@ -47,6 +47,8 @@ class BuildArgs:
     tag: str
     build_args: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
+    contexts: tuple[tuple[str, Path], ...] = ()
+    ssh: tuple[str, ...] = ()
     files: tuple[GeneratedFile, ...] = ()
     toolchain: tuple[GeneratedFile, ...] = ()
     ignore_file: Path | None = None
@@ -134,8 +136,10 @@ class Engine:
         """
         text = self._namespace.write(f"Dockerfile.{secrets.token_hex(4)}", wanted.dockerfile.encode())
         contexts = self._generated(CONTEXT, wanted.files) | self._generated(toolchain.NAME, wanted.toolchain)
+        contexts |= {name: str(folder) for name, folder in wanted.contexts}
         options = build_options(wanted, str(text), contexts)
         options += _options("--secret", wanted.secrets)
+        options += _options("--ssh", wanted.ssh)
         options += _options("--ignorefile", [str(wanted.ignore_file)] if wanted.ignore_file else [])
         # without --iidfile it prints the id of each step's image, which is where a failure is looked into
         done = await self._run(["buildah", "build", *options, str(wanted.context)], on_line, log)

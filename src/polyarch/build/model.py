@@ -15,7 +15,10 @@ from polyarch.plan.planner import Wishes
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One `polyarch build`: flag names as in docker buildx and podman. Secrets are `id=…,src=…` and never read here."""
+    """One `polyarch build`: flag names as in docker buildx and podman. Secrets are `id=…,src=…` and never read here.
+
+    `contexts` are additional build contexts: name and absolute folder. `ssh` are agents or keys as in `--ssh`.
+    """
 
     context: Path
     dockerfile: Path
@@ -24,6 +27,8 @@ class Request:
     build_args: tuple[tuple[str, str], ...] = ()
     target: str = ""
     secrets: tuple[str, ...] = ()
+    contexts: tuple[tuple[str, Path], ...] = ()
+    ssh: tuple[str, ...] = ()
     docker_format: bool = False
     no_cache: bool = False
     keep_going: bool = False

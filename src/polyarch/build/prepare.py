@@ -65,7 +65,8 @@ async def prepare(request: Request, facts: Facts, layout: Layout) -> Prepared:
             p: resolve(dockerfile, p, host, arguments, request.target, contexts=contexts, **on_build) for p in wanted
         }
 
-    contexts = () if dockerfile.stage_named(toolchain.NAME) else (toolchain.NAME,)
+    own = () if dockerfile.stage_named(toolchain.NAME) else (toolchain.NAME,)
+    contexts = (*own, *(name for name, _ in request.contexts))
     arguments, host = dict(request.build_args), facts.platform
     native = next((p for p in request.platforms if p in facts.native), host)
     found = graphs()

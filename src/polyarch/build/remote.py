@@ -56,6 +56,12 @@ class RemoteEngine:
         generated = {CONTEXT: wanted.files, toolchain.NAME: wanted.toolchain}
         folders = {context: f"{name}/{context}" for context, files in generated.items() if files}
         trees = {folder: tree.of_files(generated[context]) for context, folder in folders.items()}
+        if wanted.ssh:
+            hint = f"build {wanted.platform} here: --strategy {wanted.platform}=emulate"
+            raise InputError("--ssh: an agent is not lent to nodes", hint=hint)
+        folders |= {context: f"{name}/{context}" for context, _ in wanted.contexts}
+        for context, folder in wanted.contexts:
+            trees[folders[context]] = await asyncio.to_thread(tree.of_context, folder, None)
         text = tree.of_memory({"Dockerfile": wanted.dockerfile.encode(), "nothing": b""})
         await self._session.send({name: text} | trees)
         context = await self._context_for(wanted, log)

@@ -16,7 +16,7 @@ from polyarch.arch import Platform
 from polyarch.base.model import BaseAnswer
 from polyarch.build.engine import base_name, stage_name
 from polyarch.build.prepare import Prepared
-from polyarch.dockerfile.context import context_states, states_digest
+from polyarch.dockerfile.context import context_states, folder_digest, states_digest
 from polyarch.dockerfile.environment import DEFAULT_SHELL, BaseConfig
 from polyarch.dockerfile.grammar import arguments
 from polyarch.dockerfile.graph import Graph, ImageRef, ResolvedStage, StageRef
@@ -40,6 +40,7 @@ class StageWork:
 
     `platform` is what buildah is told to build for: the target where the stage takes in something of it, else the
     stage's own. `key` is the hash of all inputs. `toolchain`: it reads the build context of the cross toolchain.
+    `anew`: buildah's own cache must not serve it, for that does not look at what a bind mount shows to a RUN.
     """
 
     index: int
@@ -50,6 +51,7 @@ class StageWork:
     bases: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     toolchain: bool = False
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ def _stage(
         ),
         tuple(other.key for other in made.values() if stage_name(other.key) in pinned.text),
         any(toolchain.NAME in other.contexts for other in standing),
+        any("bind" in other.mount_types for other in standing),
     )
 
 
@@ -185,7 +188,9 @@ def _key(prepared: Prepared, graph: Graph, pinned: Pinned, standing: Sequence[Re
     active = [instruction for stage in standing for instruction in _active(stage)]
     sources = {source for instruction in active for source in context_sources(instruction)}
     values = {name: graph.build_args.get(name, graph.scope.values.get(name)) for name in _declared(standing)}
-    uses_toolchain = any(toolchain.NAME in stage.contexts for stage in standing)
+    named = {name for stage in standing for name in stage.contexts}
+    folders = {name: folder for name, folder in request.contexts if name in named}
+    uses_toolchain = toolchain.NAME in named and toolchain.NAME not in folders
     has_secrets = any("secret" in stage.mount_types for stage in standing)
     return _hash({
         "recipe": _RECIPE,
@@ -194,6 +199,7 @@ def _key(prepared: Prepared, graph: Graph, pinned: Pinned, standing: Sequence[Re
         "files": [(file.path, file.mode, hashlib.sha256(file.content).hexdigest()) for file in pinned.files],
         "args": values,
         "context": states_digest(context, sources) if sources else "",
+        "contexts": {name: folder_digest(folder) for name, folder in folders.items()},
         "toolchain": toolchain.digest(toolchain.files()) if uses_toolchain else "",
         "remote": _THIS_RUN if any(map(_reads_remote, active)) else "",
         "secrets": sorted(_secret_id(secret) for secret in request.secrets) if has_secrets else [],

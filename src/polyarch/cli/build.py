@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,7 +18,7 @@ from polyarch.cli.common import (
     sink,
     store,
 )
-from polyarch.cli.request import BuildArgs, Context, File, Strategies, Target, read
+from polyarch.cli.request import BuildArgs, Context, Contexts, File, Strategies, Target, read
 from polyarch.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ def build(
     platform: Platforms = None,
     build_arg: BuildArgs = None,
     target: Target = "",
+    build_context: Contexts = None,
     strategy: Strategies = None,
     secret: Annotated[list[str] | None, typer.Option("--secret", help="id=ID,src=FILE for RUN --mount.")] = None,
+    ssh: Annotated[
+        list[str] | None, typer.Option("--ssh", help="default or ID[=SOCKET|KEY] for RUN --mount=type=ssh.")
+    ] = None,
     output: Annotated[
         list[str] | None, typer.Option("-o", "--output", help="oci:DIR[:TAG], oci-archive:FILE or type=oci,dest=FILE.")
     ] = None,
@@ -62,9 +67,10 @@ def build(
     from polyarch.verify.gate import prove
 
     request = replace(
-        read(context, file, platform, build_arg, target, strategy, tls_verify=tls_verify),
+        read(context, file, platform, build_arg, target, build_context, strategy, tls_verify=tls_verify),
         tags=tuple(parse_reference(text) for text in tag or []),
         secrets=tuple(_secret(text) for text in secret or []),
+        ssh=tuple(_agent(text) for text in ssh or []),
         docker_format=format == "docker",
         keep_going=keep_going,
         no_cache=no_cache or prove_acceleration,
@@ -103,6 +109,15 @@ def _secret(text: str) -> str:
     if not Path(path).is_file():
         raise InputError(f"--secret {fields['id']}: there is no file {path}")
     return ",".join([*(f"{name}={value}" for name, value in fields.items() if value), f"src={Path(path).absolute()}"])
+
+
+def _agent(text: str) -> str:
+    """`ID=SOCKET` or `ID=KEY`, absolute; an ID alone means the agent of SSH_AUTH_SOCK. Raises `InputError`."""
+    name, _, path = text.partition("=")
+    path = path or os.environ.get("SSH_AUTH_SOCK", "")
+    if not path or not Path(path).exists():
+        raise InputError(f"--ssh {text}: there is no agent or key {path}", hint="eval $(ssh-agent); ssh-add")
+    return f"{name}={Path(path).absolute()}"
 
 
 async def _build(request: Request, layout: Layout, show: Sink) -> tuple[Outcome, Document]:

@@ -15,7 +15,7 @@ from polyarch.cli.common import (
     store,
     table,
 )
-from polyarch.cli.request import BuildArgs, Context, File, Strategies, Target, read
+from polyarch.cli.request import BuildArgs, Context, Contexts, File, Strategies, Target, read
 from polyarch.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def plan(
     platform: Platforms = None,
     build_arg: BuildArgs = None,
     target: Target = "",
+    build_context: Contexts = None,
     strategy: Strategies = None,
     why: Annotated[
         str, typer.Option("--why", metavar="PLATFORM:STAGE", help="All reasons for one stage, and against other ways.")
@@ -42,7 +43,7 @@ def plan(
     from polyarch.build.prepare import prepare, refuse
     from polyarch.facts.gather import gather
 
-    request = read(context, file, platform, build_arg, target, strategy, tls_verify=tls_verify)
+    request = read(context, file, platform, build_arg, target, build_context, strategy, tls_verify=tls_verify)
     prepared = finish(prepare(request, gather(), store()))
     _print(prepared.plan, why, "json" if json else output)
     refuse(prepared)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Context = Annotated[Path, typer.Argument(metavar="CONTEXT", help="The build context, a folder.")]
 File = Annotated[Path | None, typer.Option("-f", "--file", help="The Dockerfile; CONTEXT/Dockerfile by default.")]
 BuildArgs = Annotated[list[str] | None, typer.Option("--build-arg", help="NAME=VALUE of an ARG.")]
+Contexts = Annotated[
+    list[str] | None,
+    typer.Option("--build-context", help="NAME=DIR, for COPY --from=NAME; repeatable."),
+]
 Target = Annotated[str, typer.Option("--target", help="The stage to build; the last by default.")]
 Strategies = Annotated[
     list[str] | None,
@@ -34,6 +38,7 @@ def read(
     platform: Sequence[str] | None,
     build_arg: Sequence[str] | None,
     target: str,
+    build_context: Sequence[str] | None,
     strategy: Sequence[str] | None,
     *,
     tls_verify: bool,
@@ -47,9 +52,21 @@ def read(
         platforms=platforms(platform),
         build_args=pairs("--build-arg", build_arg or []),
         target=target,
+        contexts=tuple(_context(text) for text in build_context or ()),
         tls_verify=tls_verify,
         wishes=_wishes(strategy),
     )
+
+
+def _context(text: str) -> tuple[str, Path]:
+    """`NAME=DIR`, the folder made absolute. Raises `InputError`."""
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise InputError(f"--build-context wants NAME=DIR, not {text!r}")
+    if "://" in value or not Path(value).is_dir():
+        hint = "an image is named in the Dockerfile itself: COPY --from=IMAGE" if "://" in value else ""
+        raise InputError(f"--build-context {name}: there is no folder {value}", hint=hint)
+    return name, Path(value).absolute()
 
 
 def _dockerfile(context: Path, file: Path | None) -> Path:

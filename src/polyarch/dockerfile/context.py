@@ -116,6 +116,11 @@ def context_digest(root: Path, dockerfile: Path) -> str:
     return states_digest(context_states(root, dockerfile))
 
 
+def folder_digest(root: Path) -> str:
+    """`states_digest` of an additional context, of which buildah ignores nothing. Raises as `context_states`."""
+    return states_digest({path: _state(root / path) for path in context_files(root, Ignore(None))})
+
+
 def _scan(root: Path, folder: str) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(root / folder) as entries:
