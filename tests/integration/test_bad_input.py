@@ -13,6 +13,8 @@ CASES = [
     (("build", "{c}", "-t", "Not A Name"), "is not an image reference", "for example"),
     (("build", "{c}", "-o", "tarball"), "--output 'tarball' is not understood", "oci:DIR"),
     (("build", "{c}", "--build-arg", "=x"), "--build-arg wants NAME=VALUE", ""),
+    (("plan", "{c}", "--platform", "linux/amd64", "--strategy", "linux/s390x=node"), "does not ask for", ""),
+    (("plan", "{c}", "--strategy", "=node"), "no platform before the =", "PLATFORM=WAY"),
     (("push", "nothing-here"), "no image nothing-here", "polyarch build"),
     (("push", "a@b"), "is not an image reference", ""),
     (("pull", "127.0.0.1:1/x"), "127.0.0.1:1", ""),

@@ -46,15 +46,18 @@ def read(
     """The request that these options make. Raises `InputError` for a value that means nothing."""
     from polyarch.build.model import Request
 
+    asked, wishes = platforms(platform), _wishes(strategy)
+    if strange := [str(one) for one in wishes.single if one not in asked]:
+        raise InputError(f"--strategy for {', '.join(strange)}, which --platform does not ask for")
     return Request(
         context=context,
         dockerfile=_dockerfile(context, file),
-        platforms=platforms(platform),
+        platforms=asked,
         build_args=pairs("--build-arg", build_arg or []),
         target=target,
         contexts=tuple(_context(text) for text in build_context or ()),
         tls_verify=tls_verify,
-        wishes=_wishes(strategy),
+        wishes=wishes,
     )
 
 
@@ -94,7 +97,9 @@ def _wishes(values: Sequence[str] | None) -> Wishes:
 
     everywhere, single = None, {}
     for value in values or []:
-        platform, _, way = value.rpartition("=")
+        platform, equals, way = value.rpartition("=")
+        if equals and not platform.strip():
+            raise InputError(f"--strategy {value}: no platform before the =", hint="PLATFORM=WAY, or WAY for all")
         try:
             strategy = Strategy(way.strip().lower())
         except ValueError as error:

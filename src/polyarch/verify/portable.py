@@ -34,6 +34,7 @@ _LARGEST_ZIP: Final = 2 << 30
 _DEEPEST: Final = 4
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIPS: Final = (".whl", ".jar", ".war", ".ear", ".zip", ".egg", ".pyz", ".pex", ".shiv", ".par")
+_SCRIPT: Final = b"#!"
 _AR: Final = b"!<arch>\n"
 
 # What the libraries raise on damaged archives, methods that they do not know, and passwords.
@@ -146,7 +147,12 @@ class _Search:
 
     def _inside(self, path: str, head: bytes, read: Read, depth: int) -> None:
         """Look into what holds other files; a file that only looks like an archive is none."""
-        zipped = head.startswith(_ZIP) or path.lower().endswith(_ZIPS)
+        script = head.startswith(_SCRIPT)
+        # Python and pex run a zip behind a `#!` under any name.
+        zipped = head.startswith(_ZIP) or path.lower().endswith(_ZIPS) or (script and _ZIP[0] in head)
+        if script and not zipped:
+            self._behind_script(path, head, read)
+            return
         packed = sniff(head[:BLOCK])
         if not zipped and (packed in ("unknown", "empty") or (packed == "tar" and head[257:262] != b"ustar")):
             return
@@ -163,8 +169,13 @@ class _Search:
                 tape = Tape(self._counted(_unpacked(pieces, packed), path))
                 self.file(path, False, tape.take, depth + 1)
         except _UNREADABLE as problem:
-            if not zipped or head.startswith(_ZIP):  # what is only called a zip may be anything
+            if not zipped or head.startswith((*_ZIP, _SCRIPT)):  # what is only called a zip may be anything
                 self.note(path, f"it cannot be looked into: {problem or type(problem).__name__}")
+
+    def _behind_script(self, path: str, head: bytes, read: Read) -> None:
+        """Installers carry programs behind a shell script: such a file is no text, and nobody knows what it unpacks."""
+        if any(b"\0" in piece for piece in _pieces(head, read)):
+            self.note(path, "a script with something behind it that is no text")
 
     def _zip(self, path: str, pieces: Iterator[bytes], depth: int) -> None:
         with tempfile.SpooledTemporaryFile(max_size=16 << 20) as whole:

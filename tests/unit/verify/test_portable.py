@@ -121,6 +121,18 @@ BOUND: dict[str, tuple[Entry, str]] = {
         file(WHEEL, b"Root-Is-Purelib: false\nTag: cp313-cp313-linux_x86_64\n"),
         f"{WHEEL}: a wheel for one platform (cp313-cp313-linux_x86_64)",
     ),
+    "a zipapp with a native module": (
+        program("usr/bin/z", b"#!/usr/bin/env python3\n" + zipped(("m.so", elf("linux/amd64")))),
+        "usr/bin/z!m.so: an ELF file",
+    ),
+    "an installer with a program behind its script": (
+        program("inst.run", b"#!/bin/sh\ntail -n +3 $0 | x\n" + elf("linux/amd64")),
+        "inst.run: a script with something behind it that is no text",
+    ),
+    "an installer with an archive far behind its script": (
+        file("inst.run", b"#!/bin/sh\n" + b"# line\n" * 20_000 + gzip.compress(bytes(99))),
+        "inst.run: a script with something behind it that is no text",
+    ),
     "what uname said": (file("etc/arch", b"x86_64\n"), "etc/arch: its text states one architecture: x86_64"),
     "a source of packages": (
         file("etc/apt/a.list", b"deb [arch=amd64] http://x y z\n"),
@@ -141,6 +153,7 @@ def test_a_layer_is_bound_by(name: str) -> None:
 FREE: dict[str, Entry] = {
     "text": file("etc/motd", b"hello\n"),
     "a script": program("usr/bin/x", b"#!/bin/sh\nexec y\n"),
+    "a zipapp": program("usr/bin/z", b"#!/usr/bin/env python3\n" + zipped(("__main__.py", b"print()\n"))),
     "compiled Python": file("__pycache__/x.cpython-313.pyc", b"\xf3\r\r\n" + bytes(12) + b"\xe3"),
     "a pure wheel": file(
         "a-1-py3-none-any.whl", zipped(("a/__init__.py", b""), ("a.dist-info/WHEEL", b"Tag: py3-none-any\n"))
