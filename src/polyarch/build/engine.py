@@ -12,7 +12,6 @@ import fcntl
 import json
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +114,7 @@ class Engine:
 
     async def import_base(self, digest: str) -> None:
         """Copy one platform's image from the layout into the storage, under `base_name(digest)` of its manifest."""
-        with self._staging() as staging:
+        with self.layout.workroom() as staging:
             raw = self.layout.read(digest)
             manifest = parse_document(raw, "", digest).value
             if not isinstance(manifest, Manifest):
@@ -150,7 +149,7 @@ class Engine:
 
         Returns the manifest's descriptor, media types of OCI or of Docker as asked.
         """
-        with self._staging() as staging:
+        with self.layout.workroom() as staging:
             format_ = "v2s2" if docker_format else "oci"
             source = f"containers-storage:{image}"
             options = ["--quiet", "--dest-decompress", "--format", format_]
@@ -225,17 +224,6 @@ class Engine:
         self, argv: Sequence[str], on_line: Callable[[str], None] = lambda _line: None, log: IO[str] | None = None
     ) -> run.Finished:
         return await run.stream(self._namespace.enter(argv), on_line, env=self._env, log=log)
-
-    @contextlib.contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """A folder on the layout's file system, so that blobs move by rename and link."""
-        with self.layout.staging() as folder:
-            staging = folder.absolute() / secrets.token_hex(8)
-            staging.mkdir()
-            try:
-                yield staging
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextlib.contextmanager

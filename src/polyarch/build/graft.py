@@ -24,7 +24,6 @@ from polyarch.verify.portable import Trace, traces
 from polyarch.verify.promise import ANNOTATION, Promise, promised
 from polyarch.verify.traces import word_in
 
-_CHUNK = 1 << 20
 _SHOWN = 10  # files that a refusal names of each layer
 
 
@@ -145,8 +144,8 @@ class Grafter:
 
     def _proof(self, digest: str) -> tuple[Trace, ...]:
         if digest not in self._proved:
-            with self.layout.open(digest) as file:
-                self._proved[digest] = traces(iter(lambda: file.read(_CHUNK), b""))
+            with self.layout.chunks(digest) as chunks:
+                self._proved[digest] = traces(chunks)
         return self._proved[digest]
 
     def _compare(self, below: Stored, base: Stored) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -166,8 +165,8 @@ class Grafter:
         kept = LayerFiles(places.cache() / "packages")
         text = kept.get(digest)
         if text is None:
-            with self.layout.open(digest) as file:
-                text = packages.dump(packages.texts_of(iter(lambda: file.read(_CHUNK), b"")))
+            with self.layout.chunks(digest) as chunks:
+                text = packages.dump(packages.texts_of(chunks))
             kept.put(digest, text)
         return packages.load(text)
 

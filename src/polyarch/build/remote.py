@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -86,7 +84,7 @@ class RemoteEngine:
         if self._session.abilities.engine == "buildah":
             options += ["--disable-compression"]  # podman compresses for a folder only when it is told to
         await self._session.check(self._session.engine("push", *options, image, f"dir:{there}"))
-        with self._staging() as staging:
+        with self.layout.workroom() as staging:
             await self._session.fetch(f"{there}/manifest.json", staging / "manifest.json")
             manifest = parse_document((staging / "manifest.json").read_bytes(), "", there).value
             if not isinstance(manifest, Manifest):
@@ -156,13 +154,3 @@ class RemoteEngine:
     async def _blob(self, there: str, digest: str, staging: Path) -> None:
         name = layers.digest_part(digest)
         await self._session.fetch(f"{there}/{name}", staging / name)
-
-    @contextlib.contextmanager
-    def _staging(self) -> Iterator[Path]:
-        with self.layout.staging() as folder:
-            staging = folder.absolute() / secrets.token_hex(8)
-            staging.mkdir()
-            try:
-                yield staging
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)

@@ -28,10 +28,16 @@ from polyarch.plan.model import GraftPlan
 from polyarch.toolchain import context as toolchain
 from polyarch.verify.promise import VERSION as PROMISE_VERSION
 
-States = Mapping[str, bytes]  # of the context's files, by path
-
 _THIS_RUN = secrets.token_hex(8)  # what a remote file holds is not known before it is fetched
 _RECIPE = 2  # raised when the same inputs give another image
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """What the build contexts hold, read once: the state of each file by path, and a digest of each additional one."""
+
+    states: Mapping[str, bytes]
+    folders: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +107,12 @@ class Work:
 
 
 def work(prepared: Prepared) -> tuple[Work, ...]:
-    """The exact build of each platform; pure but for reading the context once, if a stage copies from it."""
-    context = _context(prepared)
-    found = {platform: _work(prepared, graph, context) for platform, graph in prepared.graphs.items()}
+    """The exact build of each platform; pure but for reading once the contexts that stages copy from."""
+    contexts = _contexts(prepared)
+    found = {platform: _work(prepared, graph, contexts) for platform, graph in prepared.graphs.items()}
     native = prepared.source.target_platform
     grafts = {entry.platform: entry.graft for entry in prepared.plan.platforms if entry.graft}
-    source = found.get(native) or (_work(prepared, prepared.source, context) if grafts else None)
+    source = found.get(native) or (_work(prepared, prepared.source, contexts) if grafts else None)
     for platform, wish in grafts.items():
         if source is not None:
             found[platform] = replace(found[platform], graft=_graft(prepared, wish, source, found[platform]))
@@ -120,22 +126,24 @@ def resume(prepared: Prepared, item: Work, image: str, done: int) -> Work:
     """
     graph = prepared.graph(item.platform)
     below = {stage.index: stage for stage in item.stages[:-1]}
-    rest = _stage(prepared, graph, below, _context(prepared), image, done)
+    rest = _stage(prepared, graph, below, _contexts(prepared), image, done)
     return replace(item, stages=(*item.stages[:-1], rest), key=item.result_key, promise_of=image)
 
 
-def _context(prepared: Prepared) -> dict[str, bytes]:
-    """The states of the context's files; none where no stage copies from it."""
-    graphs = (*prepared.graphs.values(), prepared.source)
-    if any(context_sources(i) for graph in graphs for stage in graph.stages for i in _active(stage)):
-        return context_states(prepared.request.context, prepared.request.dockerfile)
-    return {}
+def _contexts(prepared: Prepared) -> Contexts:
+    """Nothing of what no stage copies from."""
+    request = prepared.request
+    stages = [stage for graph in (*prepared.graphs.values(), prepared.source) for stage in graph.stages]
+    copied = any(context_sources(instruction) for stage in stages for instruction in _active(stage))
+    named = {name for stage in stages for name in stage.contexts}
+    folders = {name: folder_digest(folder) for name, folder in request.contexts if name in named}
+    return Contexts(context_states(request.context, request.dockerfile) if copied else {}, folders)
 
 
-def _work(prepared: Prepared, graph: Graph, context: States) -> Work:
+def _work(prepared: Prepared, graph: Graph, contexts: Contexts) -> Work:
     made: dict[int, StageWork] = {}
     for number, stage in enumerate(graph.stages, 1):
-        made[stage.index] = _stage(prepared, replace(graph, stages=graph.stages[:number]), made, context)
+        made[stage.index] = _stage(prepared, replace(graph, stages=graph.stages[:number]), made, contexts)
     platform = graph.target_platform
     key = _hash([_RECIPE, made[graph.target.index].key, str(platform), prepared.request.docker_format])
     return Work(platform, tuple(made.values()), key)
@@ -152,7 +160,7 @@ def _stage(
     prepared: Prepared,
     graph: Graph,
     made: Mapping[int, StageWork],
-    context: States,
+    contexts: Contexts,
     image: str = "",
     done: int = 0,
 ) -> StageWork:
@@ -169,7 +177,7 @@ def _stage(
         stage.index,
         stage.label,
         graph.target_platform if foreign else stage.platform,
-        _key(prepared, graph, pinned, standing, context),
+        _key(prepared, graph, pinned, standing, contexts),
         pinned,
         tuple(
             digest
@@ -182,15 +190,16 @@ def _stage(
     )
 
 
-def _key(prepared: Prepared, graph: Graph, pinned: Pinned, standing: Sequence[ResolvedStage], context: States) -> str:
+def _key(
+    prepared: Prepared, graph: Graph, pinned: Pinned, standing: Sequence[ResolvedStage], contexts: Contexts
+) -> str:
     """The hash of everything that the stages which stand in a text take in."""
     request = prepared.request
     active = [instruction for stage in standing for instruction in _active(stage)]
     sources = {source for instruction in active for source in context_sources(instruction)}
     values = {name: graph.build_args.get(name, graph.scope.values.get(name)) for name in _declared(standing)}
     named = {name for stage in standing for name in stage.contexts}
-    folders = {name: folder for name, folder in request.contexts if name in named}
-    uses_toolchain = toolchain.NAME in named and toolchain.NAME not in folders
+    uses_toolchain = toolchain.NAME in named and toolchain.NAME not in contexts.folders
     has_secrets = any("secret" in stage.mount_types for stage in standing)
     return _hash({
         "recipe": _RECIPE,
@@ -198,8 +207,8 @@ def _key(prepared: Prepared, graph: Graph, pinned: Pinned, standing: Sequence[Re
         "escape": prepared.dockerfile.escape,
         "files": [(file.path, file.mode, hashlib.sha256(file.content).hexdigest()) for file in pinned.files],
         "args": values,
-        "context": states_digest(context, sources) if sources else "",
-        "contexts": {name: folder_digest(folder) for name, folder in folders.items()},
+        "context": states_digest(contexts.states, sources) if sources else "",
+        "contexts": {name: contexts.folders[name] for name in named & contexts.folders.keys()},
         "toolchain": toolchain.digest(toolchain.files()) if uses_toolchain else "",
         "remote": _THIS_RUN if any(map(_reads_remote, active)) else "",
         "secrets": sorted(_secret_id(secret) for secret in request.secrets) if has_secrets else [],

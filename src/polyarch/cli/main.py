@@ -35,7 +35,6 @@ from polyarch.cli import (
 from polyarch.errors import HostError, InputError, PolyarchError, StoppedError
 from polyarch.report import colour_wanted, printable
 
-INTERRUPTED = StoppedError.exit_code
 _ROOM = "is the disk full, or may the folder not be written? POLYARCH_HOME and POLYARCH_CACHE name others"
 
 app = typer.Typer(
@@ -86,7 +85,7 @@ def main() -> None:
     os.umask(0o022)  # what a build writes belongs to the image: the user's umask must not reach it
     try:
         code = app(args=_as_podman_writes_it(sys.argv[1:]), standalone_mode=False)
-        if code == INTERRUPTED:  # typer's word for Ctrl-C
+        if code == StoppedError.exit_code:  # typer's word for Ctrl-C
             raise KeyboardInterrupt
         sys.exit(code)
     except PolyarchError as error:
@@ -110,8 +109,8 @@ def main() -> None:
 def _as_podman_writes_it(arguments: list[str]) -> list[str]:
     """`--tls-verify=false` as podman and skopeo have it, beside the flag pair of our command line library."""
     spelled = {"--tls-verify=false": "--no-tls-verify", "--tls-verify=true": "--tls-verify"}
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    return [spelled.get(argument, argument) for argument in arguments[:end]] + arguments[end:]
+    own = _own(arguments)
+    return [spelled.get(argument, argument) for argument in own] + arguments[len(own) :]
 
 
 def _tell(error: PolyarchError) -> None:
@@ -139,5 +138,9 @@ def _misused(error: TyperException) -> None:
 
 
 def _as_json() -> bool:
-    arguments = sys.argv[1:]
-    return "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
+    return "--json" in _own(sys.argv[1:])
+
+
+def _own(arguments: list[str]) -> list[str]:
+    """What is said to polyarch: behind `--` comes what is said to the program that it runs."""
+    return arguments[: arguments.index("--") if "--" in arguments else None]

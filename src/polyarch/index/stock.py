@@ -21,7 +21,6 @@ from polyarch.verify.documents import DIGEST, same_digest
 
 _T = TypeVar("_T")
 _AT_ONCE: Final = 4
-_CHUNK: Final = 1 << 20  # bytes
 _SLACK: Final = 1 << 20  # bytes that a blob may have more than twice what its descriptor says
 
 
@@ -154,8 +153,8 @@ class Staged:
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """A blob in chunks of 1 MiB, fetched first."""
         self._stock.bring(descriptor)
-        with self._stock.layout.open(descriptor.digest) as file:
-            yield iter(lambda: file.read(_CHUNK), b"")
+        with self._stock.layout.chunks(descriptor.digest) as chunks:
+            yield chunks
 
 
 def _at_most(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:

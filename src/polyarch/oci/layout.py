@@ -71,6 +71,12 @@ class Layout:
         except FileNotFoundError as error:
             raise InputError(f"{self.path}: blob {digest} is missing") from error
 
+    @contextlib.contextmanager
+    def chunks(self, digest: str) -> Iterator[Iterator[bytes]]:
+        """The blob in chunks of 1 MiB. Raises `InputError` when it is not here."""
+        with self.open(digest) as file:
+            yield iter(lambda: file.read(_CHUNK), b"")
+
     def read(self, digest: str, limit: int = DOCUMENT_LIMIT) -> bytes:
         """A small blob whole. Raises `InputError` when it is missing or larger than `limit` bytes."""
         with self.open(digest) as file:
@@ -120,6 +126,17 @@ class Layout:
         with (self.path / "incoming.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             yield folder
+
+    @contextlib.contextmanager
+    def workroom(self) -> Iterator[Path]:
+        """A new folder on the layout's file system, so that blobs move by rename and link; gone afterwards."""
+        with self.staging() as folder:
+            room = folder.absolute() / secrets.token_hex(8)
+            room.mkdir()
+            try:
+                yield room
+            finally:
+                shutil.rmtree(room, ignore_errors=True)
 
     def clear_staging(self) -> None:
         """Remove what killed commands left half-made, unless somebody is making something; downloads may go on."""
@@ -255,8 +272,8 @@ class LayoutSource:
     @contextlib.contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """A blob in chunks of 1 MiB."""
-        with self._layout.open(descriptor.digest) as file:
-            yield iter(lambda: file.read(_CHUNK), b"")
+        with self._layout.chunks(descriptor.digest) as chunks:
+            yield chunks
 
 
 def platforms_of(layout: Layout, document: Document) -> dict[Platform, Descriptor]:

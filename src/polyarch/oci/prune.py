@@ -13,8 +13,6 @@ from polyarch.oci import notes
 from polyarch.oci.layout import Layout
 from polyarch.oci.model import Descriptor, Index
 
-_CHUNK = 1 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
@@ -57,8 +55,8 @@ def drop_damaged(layout: Layout, entry: Descriptor) -> tuple[str, ...]:
 def _sound(layout: Layout, digest: str) -> bool:
     algorithm, _, value = digest.partition(":")
     hasher = hashlib.new(algorithm)
-    with layout.open(digest) as file:
-        for chunk in iter(lambda: file.read(_CHUNK), b""):
+    with layout.chunks(digest) as chunks:
+        for chunk in chunks:
             hasher.update(chunk)
     return hasher.hexdigest() == value
 

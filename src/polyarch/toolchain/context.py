@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from polyarch.dockerfile.lower import GeneratedFile
@@ -15,6 +16,7 @@ _SCRIPTS = Path(__file__).with_name("scripts")
 _PROGRAMS = ("cross-apt", "cross-env", "cross-verify")
 
 
+@cache
 def files() -> tuple[GeneratedFile, ...]:
     """Everything in the context; paths are relative to the root that it is copied over."""
     share = SHARE.removeprefix("/")
